@@ -1,0 +1,1 @@
+//! Routing: which subscriptions get a message.

@@ -1,0 +1,1 @@
+//! Our own NATS client, over TCP or an in-process pipe.

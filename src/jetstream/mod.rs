@@ -1,0 +1,1 @@
+//! JetStream as deterministic state machines, and the driver that owns them.

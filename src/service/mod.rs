@@ -1,0 +1,1 @@
+//! Monitor, buffer, recordings and replay: clients of the NATS protocol.

@@ -1,0 +1,6 @@
+//! What is not deterministic, each in its one home: time, randomness, tasks. Disk and network have their own seams
+//! (`weir_storage::Disk`, and any `AsyncRead + AsyncWrite`).
+
+pub mod clock;
+pub mod random;
+pub mod task;
