@@ -3,11 +3,11 @@
 //! Arrows run one way: `cli -> service -> client -> protocol` and `cli -> server -> jetstream, broker -> protocol,
 //! storage`. A service never imports the server: it is handed a connection and cannot tell a pipe from TCP.
 
-pub mod sys;
 pub mod broker;
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod jetstream;
 pub mod server;
-pub mod client;
 pub mod service;
-pub mod config;
-pub mod cli;
+pub mod sys;

@@ -14,7 +14,10 @@ impl Random {
     /// # Panics
     /// When the operating system has no randomness to give: nothing that needs an unguessable id could go on.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for randomness")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that asks the system for randomness"
+    )]
     pub fn from_system() -> Self {
         let mut seed = [0u8; 8];
         if let Err(error) = getrandom::fill(&mut seed) {
