@@ -1,3 +1,6 @@
 //! The NATS protocol without IO: what travels between a client and a server, in both directions.
 //!
 //! Nothing here reads a clock, opens a socket or knows tokio; bytes go in, values come out, and back.
+
+pub mod header;
+pub mod subject;
