@@ -1,1 +1,2 @@
 //! Monitor, buffer, recordings and replay: clients of the NATS protocol.
+pub mod replay;
