@@ -8,4 +8,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod publish;
+mod read;
 mod server;
+mod source;
+mod stream;

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub(crate) mod http;
+pub(crate) mod jetstream;
 pub(crate) mod server;
 
 use std::future::Future;
