@@ -8,6 +8,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod consumer;
+mod kv;
 mod publish;
 mod read;
 mod server;

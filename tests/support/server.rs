@@ -33,6 +33,7 @@ pub(crate) struct Builder {
     store: Option<PathBuf>,
     own_store: Option<Arc<TempDir>>,
     port: Option<u16>,
+    bare: bool,
     args: Vec<OsString>,
     envs: Vec<(String, String)>,
 }
@@ -64,6 +65,12 @@ impl Builder {
         self
     }
 
+    /// `weir serve` and nothing else: default ports, a temporary store.
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self.without_store()
+    }
+
     /// Starts the process and waits until it says that it is ready; panics with its output when it is not.
     pub(crate) async fn start(self) -> Server {
         let running = self.launch().await;
@@ -85,6 +92,7 @@ impl Builder {
         let port = self.port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
         let mut args: Vec<OsString> = Vec::new();
         match self.program {
+            Program::Weir if self.bare => args.push("serve".into()),
             Program::Weir => {
                 args.extend(["serve", "--port", &port, "--http", "127.0.0.1:0"].map(OsString::from));
                 if let Some(store) = &self.store {
@@ -199,6 +207,7 @@ impl Server {
             store: Some(own.path().join("store")),
             own_store: Some(own),
             port: None,
+            bare: false,
             args: Vec::new(),
             envs: Vec::new(),
         }
