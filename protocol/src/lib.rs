@@ -4,3 +4,4 @@
 
 pub mod header;
 pub mod subject;
+pub mod jetstream;

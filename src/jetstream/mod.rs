@@ -1,1 +1,5 @@
 //! JetStream as deterministic state machines, and the driver that owns them.
+
+pub mod output;
+
+pub use output::{Message, Outputs};

@@ -1,0 +1,84 @@
+//! What the engine says: messages to be sent now, and messages held until everything staged before them is durable.
+//!
+//! Held are answers: publish acknowledgements, API responses, answers to double acks, advisories, and rejections too,
+//! because "wrong last sequence" may rest on a message that is not yet durable. Sent now are deliveries of records at
+//! or below a stream's durable sequence, status messages and heartbeats. Within each kind the order is kept.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// A message made by the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Who gets it: the subject that routing matches.
+    pub to: Bytes,
+    /// The subject that receivers see; equal to `to` unless a stored message goes to an inbox.
+    pub subject: Bytes,
+    /// Where receivers may answer, or empty.
+    pub reply: Bytes,
+    /// Header block, or empty.
+    pub headers: Bytes,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// The messages one run of the engine made.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    now: Vec<Message>,
+    held: Vec<Message>,
+    arena: BytesMut,
+}
+
+impl Outputs {
+    /// Sends a message at once.
+    pub fn now(&mut self, to: Bytes, subject: Bytes, reply: Bytes, headers: Bytes, payload: Bytes) {
+        self.now.push(Message { to, subject, reply, headers, payload });
+    }
+
+    /// Sends a status message (`NATS/1.0 404 No Messages`, ...) at once; `headers` is the whole block.
+    pub fn status(&mut self, to: Bytes, headers: Bytes) {
+        self.now.push(Message { subject: to.clone(), to, headers, ..Message::default() });
+    }
+
+    /// Answers once everything staged so far is durable. Without a `to` there is nobody to answer.
+    pub fn held(&mut self, to: Bytes, headers: Bytes, payload: Bytes) {
+        if !to.is_empty() {
+            self.held.push(Message { subject: to.clone(), to, reply: Bytes::new(), headers, payload });
+        }
+    }
+
+    /// Sends a whole message once everything staged so far is durable.
+    pub fn held_message(&mut self, message: Message) {
+        self.held.push(message);
+    }
+
+    /// Bytes written by `write`, without an allocation of their own.
+    pub fn bytes(&mut self, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+        if self.arena.capacity() < 512 {
+            self.arena.reserve(16 * 1024);
+        }
+        write(&mut self.arena);
+        self.arena.split().freeze()
+    }
+
+    /// A copy of `bytes`, without an allocation of its own.
+    pub fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.is_empty() { Bytes::new() } else { self.bytes(|out| out.put_slice(bytes)) }
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.now.is_empty() && self.held.is_empty()
+    }
+
+    /// Takes what is to be sent now.
+    pub fn take_now(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.now)
+    }
+
+    /// Takes what is held.
+    pub fn take_held(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.held)
+    }
+}
