@@ -3,5 +3,5 @@
 //! Nothing here reads a clock, opens a socket or knows tokio; bytes go in, values come out, and back.
 
 pub mod header;
-pub mod subject;
 pub mod jetstream;
+pub mod subject;

@@ -1,5 +1,7 @@
 //! JetStream as deterministic state machines, and the driver that owns them.
 
+pub mod input;
 pub mod output;
 
-pub use output::{Message, Outputs};
+pub use input::{Input, Tag};
+pub use output::{Hearing, Message, Outputs};

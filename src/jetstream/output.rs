@@ -6,6 +6,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::input::Tag;
+
 /// A message made by the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
@@ -21,11 +23,43 @@ pub struct Message {
     pub payload: Bytes,
 }
 
-/// The messages one run of the engine made.
+/// A change to what the engine hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// Messages on subjects that match come in with this tag.
+    Subscribe {
+        /// Filter of the subjects.
+        filter: Bytes,
+        /// What comes in with each message.
+        tag: Tag,
+    },
+    /// The end of a subscription.
+    Unsubscribe {
+        /// Filter of the subscription.
+        filter: Bytes,
+        /// Tag of the subscription.
+        tag: Tag,
+    },
+    /// Changes of the interest in this very subject come in with this tag.
+    Watch {
+        /// Subject.
+        subject: Bytes,
+        /// What comes in with each change.
+        tag: Tag,
+    },
+    /// The end of a watch.
+    Unwatch {
+        /// Tag of the watch.
+        tag: Tag,
+    },
+}
+
+/// What one run of the engine made.
 #[derive(Debug, Default)]
 pub struct Outputs {
     now: Vec<Message>,
     held: Vec<Message>,
+    hearing: Vec<Hearing>,
     arena: BytesMut,
 }
 
@@ -52,6 +86,11 @@ impl Outputs {
         self.held.push(message);
     }
 
+    /// Changes what the engine hears; done before anything held of the same run is answered.
+    pub fn hear(&mut self, change: Hearing) {
+        self.hearing.push(change);
+    }
+
     /// Bytes written by `write`, without an allocation of their own.
     pub fn bytes(&mut self, write: impl FnOnce(&mut BytesMut)) -> Bytes {
         if self.arena.capacity() < 512 {
@@ -69,12 +108,17 @@ impl Outputs {
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.now.is_empty() && self.held.is_empty()
+        self.now.is_empty() && self.held.is_empty() && self.hearing.is_empty()
     }
 
     /// Takes what is to be sent now.
     pub fn take_now(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.now)
+    }
+
+    /// Takes the changes to what the engine hears, in order.
+    pub fn take_hearing(&mut self) -> Vec<Hearing> {
+        std::mem::take(&mut self.hearing)
     }
 
     /// Takes what is held.

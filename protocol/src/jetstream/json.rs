@@ -4,11 +4,13 @@
 //! field order, its rules for leaving fields out and its escaping. [`json_struct!`] and [`json_enum!`] declare a type
 //! with its fields once for both directions. Deliberately absent: what a field means.
 
+mod binary;
 mod syntax;
 mod timestamp;
 
 use std::collections::BTreeMap;
 
+pub use binary::Base64;
 pub use syntax::{Node, Value};
 pub use timestamp::Timestamp;
 
@@ -546,9 +548,14 @@ impl<T: Struct + Default> Embedded for Option<T> {
         node: &Node<'_>,
         context: &mut Context<'_>,
     ) -> bool {
-        let mut value = self.take().unwrap_or_default();
+        if let Some(value) = self {
+            return value.decode_field(name, exact, node, context);
+        }
+        let mut value = T::default();
         let found = value.decode_field(name, exact, node, context);
-        *self = found.then_some(value);
+        if found {
+            *self = Some(value);
+        }
         found
     }
 

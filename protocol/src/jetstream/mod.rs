@@ -2,8 +2,12 @@
 //!
 //! Types only; what the server does with them is decided elsewhere.
 
+pub mod api;
+pub mod direct;
 pub mod error;
 pub mod json;
+pub mod publish;
+pub mod stream;
 
 pub use error::{ApiError, ErrorCode};
 pub use json::Timestamp;
