@@ -1,8 +1,80 @@
-//! The command line.
+//! The command line: one file per group of commands. A command talks to the server through `client` alone, over the
+//! controller's subject, key-value buckets and streams, so it works against any NATS server that the services use.
+//!
+//! A command that is not built yet is absent. Results go to the standard output, everything else to the standard
+//! error, and the exit code is 0 only on success.
+
+mod data;
+mod demo;
+mod failure;
+mod output;
 
 use std::process::ExitCode;
 
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::words;
+use failure::Outcome;
+
+/// A NATS broker for edge devices with monitor, buffer, recordings and replay built in.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate messages from a template, publish them, watch them
+    #[command(subcommand)]
+    Data(data::DataCommand),
+
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let line = Line::parse_from(words::rewrite(std::env::args_os()));
+    match run(line.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_reader_gone() => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::remark(failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Data(command) => data::run(command),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Line::command(), "weir", &mut script);
+    output::bytes(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Line::command().debug_assert();
+    }
 }

@@ -1,0 +1,67 @@
+//! JSON texts as one line: the same keys, order and digits, without the space between them.
+
+use serde::de::IgnoredAny;
+
+/// The text without insignificant space.
+///
+/// # Errors
+/// When the text is no JSON value: what is wrong, with line and column.
+pub(crate) fn compact(text: &str) -> Result<String, String> {
+    check(text.as_bytes())?;
+    let mut line = String::with_capacity(text.len());
+    let (mut inside, mut escaped) = (false, false);
+    for character in text.chars() {
+        if inside {
+            line.push(character);
+            (inside, escaped) = match character {
+                _ if escaped => (true, false),
+                '\\' => (true, true),
+                '"' => (false, false),
+                _ => (true, false),
+            };
+        } else if !matches!(character, ' ' | '\t' | '\n' | '\r') {
+            inside = character == '"';
+            line.push(character);
+        }
+    }
+    Ok(line)
+}
+
+/// Checks that the bytes are one JSON value.
+///
+/// # Errors
+/// What is wrong, with line and column.
+pub(crate) fn check(text: &[u8]) -> Result<(), String> {
+    serde_json::from_slice::<IgnoredAny>(text).map(|_| ()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keeps_order_digits_and_strings() {
+        for (text, line) in [
+            (" { \"b\" : 1.50 ,\n \"a\" : [ 1 , 2 ] } ", "{\"b\":1.50,\"a\":[1,2]}"),
+            ("\"a \\\" b\\\\\"", "\"a \\\" b\\\\\""),
+            ("{\"k e y\":\"ä  ö\"}", "{\"k e y\":\"ä  ö\"}"),
+            (" null ", "null"),
+        ] {
+            assert_eq!(compact(text).as_deref(), Ok(line));
+        }
+        for text in ["", "{", "{\"a\":}", "1 2", "{'a':1}"] {
+            assert!(compact(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn says_the_same_as_before(value in "[ -~äö\n]*", other in "[ -~]*", number in any::<i64>()) {
+            let json = serde_json::json!({ value.clone(): [other, value], "n": number, "e": {}, "l": [] });
+            let line = compact(&serde_json::to_string_pretty(&json).unwrap()).unwrap();
+            prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), json);
+        }
+    }
+}
