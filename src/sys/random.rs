@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 /// A shared source of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random {
-    state: Arc<Mutex<[u64; 4]>>,
+    generator: Arc<Mutex<StdRng>>,
 }
 
 impl Random {
@@ -19,34 +22,23 @@ impl Random {
         reason = "this is the one place that asks the system for randomness"
     )]
     pub fn from_system() -> Self {
-        let mut seed = [0u8; 8];
+        let mut seed = [0u8; 32];
         if let Err(error) = getrandom::fill(&mut seed) {
             panic!("the operating system gives no randomness: {error}");
         }
-        Self::from_seed(u64::from_le_bytes(seed))
+        Self { generator: Arc::new(Mutex::new(StdRng::from_seed(seed))) }
     }
 
     /// A source whose numbers follow from `seed` alone.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
-        let mut mix = seed;
-        let state = std::array::from_fn(|_| split_mix(&mut mix));
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { generator: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) }
     }
 
-    /// The next number (xoshiro256++).
+    /// The next number.
     #[must_use]
     pub fn next(&self) -> u64 {
-        let mut s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
-        let t = s[1] << 17;
-        s[2] ^= s[0];
-        s[3] ^= s[1];
-        s[1] ^= s[2];
-        s[0] ^= s[3];
-        s[2] ^= t;
-        s[3] = s[3].rotate_left(45);
-        result
+        self.generator.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 
     /// A number below `bound`; 0 when `bound` is 0.
@@ -63,10 +55,23 @@ impl Random {
     }
 }
 
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_every_number() {
+        let (a, b, other) = (Random::from_seed(7), Random::from_seed(7), Random::from_seed(8));
+        let ids = [a.id(22), b.id(22), other.id(22)];
+        assert_eq!(ids[0], ids[1]);
+        assert_ne!(ids[0], ids[2]);
+        assert!(ids[0].len() == 22 && ids[0].bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn below_stays_below() {
+        let random = Random::from_seed(1);
+        assert_eq!(random.below(0), 0);
+        assert!((0..1000).all(|_| random.below(3) < 3));
+    }
 }

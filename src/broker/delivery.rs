@@ -1,0 +1,364 @@
+//! Delivery of a run: consecutive messages of one publisher on one subject.
+//!
+//! Subscribers are the outer loop, messages the inner one, so that a run costs one lock per subscriber. The order of
+//! messages from one publisher to one subscription is kept. A delivery that a subscriber refuses (it has ended, its limit
+//! is reached, it wants no echo) goes nowhere, or to the next member of the queue group.
+//!
+//! Writers are woken and sinks flushed by [`Delivery::flush`], once for all runs of a read chunk. Between a delivery and
+//! its flush nothing may wait.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::matches::Matches;
+use super::outbox::{Appending, SPLICE_BYTES};
+use super::peer::{Peer, Subscription};
+use super::{Broker, ConnectionInfo, InternalMessage, InternalSink};
+
+/// One message without its subject.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) reply: &'a [u8],
+    /// The header block, with its empty line; empty when there is none.
+    pub(crate) headers: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+/// Consecutive messages on one subject.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) subject: &'a [u8],
+    pub(crate) messages: &'a [Message<'a>],
+    pub(crate) origin: Origin<'a>,
+}
+
+/// Where the bytes of a run lie, so that references can be kept instead of copies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// Everything, the subject too, is a slice of this read chunk of a connection.
+    Chunk { chunk: &'a Bytes, from: &'a Arc<Peer>, info: &'a Arc<ConnectionInfo> },
+    /// The payload is this, the rest lies elsewhere: one message made by the server.
+    Server { payload: &'a Bytes },
+}
+
+/// What one publisher's deliveries have touched since the last flush, and its scratch space.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    touched: Vec<Arc<Peer>>,
+    congested: Vec<Arc<Peer>>,
+    sinks: Vec<Arc<dyn InternalSink>>,
+    /// Deliveries since the last flush: messages and payload bytes.
+    messages: u64,
+    bytes: u64,
+    generator: Option<Box<StdRng>>,
+    /// For each member of a queue group, the messages it was chosen for.
+    chosen: Vec<Vec<usize>>,
+    refused: Vec<(usize, usize)>,
+    /// For each message of the last run, whether somebody took it.
+    taken: Vec<bool>,
+}
+
+impl Delivery {
+    /// Delivers `run` to everybody in `matches`. What became of each message is told by [`taken`](Self::taken).
+    pub(crate) fn deliver(&mut self, broker: &Broker, matches: &Matches, run: &Run<'_>) {
+        self.taken.clear();
+        self.taken.resize(run.messages.len(), !matches.internal.is_empty() && !run.messages.is_empty());
+        for subscription in &matches.plain {
+            let accepted = self.deliver_to(broker, subscription, run, 0..run.messages.len());
+            self.taken[..accepted].fill(true);
+        }
+        for (_, members) in &matches.queues {
+            self.deliver_to_group(broker, members, run);
+        }
+        for internal in &matches.internal {
+            for message in run.messages {
+                internal.sink.push(run.internal_message(internal.tag, message));
+            }
+            if !self.sinks.iter().any(|sink| Arc::ptr_eq(sink, &internal.sink)) {
+                self.sinks.push(Arc::clone(&internal.sink));
+            }
+        }
+    }
+
+    /// For each message of the last run, whether somebody took it.
+    pub(crate) fn taken(&self) -> &[bool] {
+        &self.taken
+    }
+
+    /// Wakes the writers and flushes the sinks that were delivered to since the last flush.
+    pub(crate) fn flush(&mut self, broker: &Broker) {
+        for peer in self.touched.drain(..) {
+            peer.outbox.flush();
+        }
+        for sink in self.sinks.drain(..) {
+            sink.flush();
+        }
+        let totals = broker.totals();
+        totals.out_messages.fetch_add(std::mem::take(&mut self.messages), Ordering::Relaxed);
+        totals.out_bytes.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+
+    /// Connections that were delivered to since the last call and are above 75 % of their `max_pending`.
+    pub(crate) fn congested(&mut self) -> impl Iterator<Item = Arc<Peer>> {
+        self.congested.drain(..)
+    }
+
+    /// Promises to wake the writer of `peer` with the next flush.
+    pub(crate) fn touch(&mut self, peer: &Arc<Peer>) {
+        self.touched.push(Arc::clone(peer));
+    }
+
+    /// Gives each message to one member of the group: a random one, or the next that takes it.
+    fn deliver_to_group(&mut self, broker: &Broker, members: &[Arc<Subscription>], run: &Run<'_>) {
+        if let [only] = members {
+            let accepted = self.deliver_to(broker, only, run, 0..run.messages.len());
+            self.taken[..accepted].fill(true);
+            return;
+        }
+        let mut chosen = std::mem::take(&mut self.chosen);
+        let mut refused = std::mem::take(&mut self.refused);
+        let mut used = Vec::with_capacity(members.len().min(run.messages.len()));
+        if chosen.len() < members.len() {
+            chosen.resize_with(members.len(), Vec::new);
+        }
+        for index in 0..run.messages.len() {
+            let member = self.random_below(broker, members.len());
+            if chosen[member].is_empty() {
+                used.push(member);
+            }
+            chosen[member].push(index);
+        }
+        for member in used {
+            let accepted = self.deliver_to(broker, &members[member], run, chosen[member].iter().copied());
+            for (position, index) in chosen[member].drain(..).enumerate() {
+                if position < accepted {
+                    self.taken[index] = true;
+                } else {
+                    refused.push((index, member));
+                }
+            }
+        }
+        refused.sort_unstable();
+        for (index, member) in refused.drain(..) {
+            let others = (1..members.len()).map(|step| &members[(member + step) % members.len()]);
+            for other in others {
+                if self.deliver_to(broker, other, run, [index]) == 1 {
+                    self.taken[index] = true;
+                    break;
+                }
+            }
+        }
+        (self.chosen, self.refused) = (chosen, refused);
+    }
+
+    /// Delivers the messages at `indexes` until one is refused; returns how many were accepted.
+    fn deliver_to(
+        &mut self,
+        broker: &Broker,
+        subscription: &Arc<Subscription>,
+        run: &Run<'_>,
+        indexes: impl IntoIterator<Item = usize>,
+    ) -> usize {
+        let peer = &subscription.peer;
+        let own = run.is_from(peer);
+        if own && !peer.echo.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let mut head = Head::new(run.subject, &subscription.sid, peer.headers.load(Ordering::Relaxed));
+        let mut accepted = 0;
+        let mut appending = peer.outbox.append();
+        let before = (appending.state.messages, appending.state.bytes);
+        for index in indexes {
+            if !appending.is_open() || !subscription.admit() {
+                break;
+            }
+            let message = &run.messages[index];
+            if !head.append(&mut appending, message, |payload| run.keep(payload)) {
+                break;
+            }
+            accepted += 1;
+        }
+        self.messages += appending.state.messages - before.0;
+        self.bytes += appending.state.bytes - before.1;
+        let flush = appending.promise_flush();
+        let congested = !own && appending.is_congested();
+        let over = subscription.is_closed();
+        drop(appending);
+        if flush {
+            self.touched.push(Arc::clone(peer));
+        }
+        if congested {
+            self.congested.push(Arc::clone(peer));
+        }
+        if over {
+            broker.remove(subscription);
+        }
+        accepted
+    }
+
+    fn random_below(&mut self, broker: &Broker, bound: usize) -> usize {
+        let generator =
+            self.generator.get_or_insert_with(|| Box::new(StdRng::seed_from_u64(broker.random().next())));
+        usize::try_from(generator.next_u32()).map_or(0, |number| number % bound)
+    }
+}
+
+impl Run<'_> {
+    fn is_from(&self, peer: &Arc<Peer>) -> bool {
+        match self.origin {
+            Origin::Chunk { from, .. } => Arc::ptr_eq(from, peer),
+            Origin::Server { .. } => false,
+        }
+    }
+
+    /// A payload of this run as a reference.
+    fn keep(&self, payload: &[u8]) -> Bytes {
+        match self.origin {
+            Origin::Chunk { chunk, .. } => chunk.slice_ref(payload),
+            Origin::Server { payload } => payload.clone(),
+        }
+    }
+
+    fn internal_message(&self, tag: u64, message: &Message<'_>) -> InternalMessage {
+        let keep = |bytes: &[u8]| match self.origin {
+            Origin::Chunk { chunk, .. } => chunk.slice_ref(bytes),
+            Origin::Server { .. } => Bytes::copy_from_slice(bytes),
+        };
+        InternalMessage {
+            tag,
+            subject: keep(self.subject),
+            reply: keep(message.reply),
+            headers: keep(message.headers),
+            payload: self.keep(message.payload),
+            from: match self.origin {
+                Origin::Chunk { info, .. } => Some(Arc::clone(info)),
+                Origin::Server { .. } => None,
+            },
+        }
+    }
+}
+
+/// The beginning of every MSG and HMSG of one run to one subscription.
+struct Head<'a> {
+    subject: &'a [u8],
+    sid: &'a [u8],
+    headers: bool,
+    /// Where `MSG <subject> <sid> ` already stands in the buffer.
+    written: Option<Range<usize>>,
+    size: Decimal,
+    header_size: Decimal,
+}
+
+impl<'a> Head<'a> {
+    fn new(subject: &'a [u8], sid: &'a [u8], headers: bool) -> Self {
+        Self { subject, sid, headers, written: None, size: Decimal::new(0), header_size: Decimal::new(0) }
+    }
+
+    /// Appends one message; false when the outbox does not take it.
+    fn append(
+        &mut self,
+        out: &mut Appending<'_>,
+        message: &Message<'_>,
+        keep: impl FnOnce(&[u8]) -> Bytes,
+    ) -> bool {
+        let headers = if self.headers { message.headers } else { b"" };
+        let size = headers.len() + message.payload.len();
+        self.size.set(size);
+        self.header_size.set(headers.len());
+        let reply = if message.reply.is_empty() { 0 } else { message.reply.len() + 1 };
+        let header_size = if headers.is_empty() { 0 } else { 1 + self.header_size.text().len() + 1 };
+        let head = b"MSG ".len() + self.subject.len() + 1 + self.sid.len() + 1;
+        let total = head + reply + header_size + self.size.text().len() + 2 + size + 2;
+        if !out.reserve(total) {
+            return false;
+        }
+        if !headers.is_empty() {
+            out.put(b"H");
+        }
+        if let Some(written) = self.written.clone() {
+            out.repeat(written);
+        } else {
+            let start = out.position();
+            out.put(b"MSG ");
+            out.put(self.subject);
+            out.put(b" ");
+            out.put(self.sid);
+            out.put(b" ");
+            self.written = Some(start..out.position());
+        }
+        if reply > 0 {
+            out.put(message.reply);
+            out.put(b" ");
+        }
+        if header_size > 0 {
+            out.put(self.header_size.text());
+            out.put(b" ");
+        }
+        out.put(self.size.text());
+        out.put(b"\r\n");
+        out.put(headers);
+        if message.payload.len() >= SPLICE_BYTES {
+            out.splice(keep(message.payload));
+        } else {
+            out.put(message.payload);
+        }
+        out.put(b"\r\n");
+        out.count(size);
+        true
+    }
+}
+
+/// A number in decimal. Neighbours in a run mostly have the same size, so the last text is kept.
+struct Decimal {
+    value: usize,
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn new(value: usize) -> Self {
+        let mut decimal = Self { value: usize::MAX, digits: [b'0'; 20], start: 19 };
+        decimal.set(value);
+        decimal
+    }
+
+    fn set(&mut self, value: usize) {
+        if self.value == value {
+            return;
+        }
+        self.value = value;
+        self.start = self.digits.len();
+        let mut rest = value;
+        loop {
+            self.start -= 1;
+            self.digits[self.start] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_written_as_the_library_writes_them() {
+        let mut decimal = Decimal::new(7);
+        for value in [0, 1, 9, 10, 65_536, 99, 1_048_576, usize::MAX, usize::MAX, 0] {
+            decimal.set(value);
+            assert_eq!(decimal.text(), value.to_string().as_bytes());
+        }
+    }
+}
