@@ -2,11 +2,15 @@
 //!
 //! Types only; what the server does with them is decided elsewhere.
 
+pub mod ack;
 pub mod api;
+pub mod consumer;
 pub mod direct;
+pub mod duration;
 pub mod error;
 pub mod json;
 pub mod publish;
+pub mod pull;
 pub mod stream;
 
 pub use error::{ApiError, ErrorCode};
