@@ -2,7 +2,10 @@
 //! bytes a power cut may still take.
 
 use std::fmt::Debug;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 /// A folder of files.
 pub trait Disk: Send + Sync + Debug {
@@ -28,4 +31,157 @@ pub trait DiskFile: Send + Sync + Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Returns once every byte written before is on stable storage (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+}
+
+/// The file the lock of a folder is held on.
+const LOCK: &str = "lock";
+
+/// A folder of the file system, held by this process alone. Files get mode 0600, the folder 0700.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held as long as the folder is open.
+    _lock: File,
+}
+
+/// Why a folder cannot be a store's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// The path is a file, or something else.
+    #[error("{path} is not a folder")]
+    NotAFolder {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Another process has it.
+    #[error("the store in {path} is in use by another process")]
+    InUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It holds the streams of a nats-server.
+    #[error(
+        "{path} is the store of a nats-server (it holds a folder named jetstream); \
+         take its streams over with `nats stream backup` and `nats stream restore`"
+    )]
+    NatsServer {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It cannot be created, read or written.
+    #[error("cannot use the folder {path}: {error}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl Folder {
+    /// Opens the folder, creating it when it is not there, and locks it against other processes.
+    ///
+    /// # Errors
+    /// When it is no folder, cannot be written, is in use, or belongs to a nats-server.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
+        let path = path.into();
+        let failed = |error| FolderError::Io { path: path.clone(), error };
+        match std::fs::metadata(&path) {
+            Ok(found) if !found.is_dir() => return Err(FolderError::NotAFolder { path }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create_folder(&path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(FolderError::NotAFolder { path });
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        if path.join("jetstream").is_dir() {
+            return Err(FolderError::NatsServer { path });
+        }
+        let lock = file_options().create(true).truncate(false).open(path.join(LOCK)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    // The folder itself must survive, not only what is in it.
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+fn file_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+impl Disk for Folder {
+    fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(file_options().create(create).truncate(false).open(self.path.join(name))?))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+                && name != LOCK
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        FileExt::read_exact_at(self, out, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
 }

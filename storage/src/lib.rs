@@ -8,6 +8,15 @@ pub mod disk;
 pub mod log;
 pub mod store;
 
+mod index;
+mod read;
+mod record;
+mod runs;
+mod segments;
+mod subjects;
+mod tail;
+
+pub use disk::Folder;
 pub use disk::{Disk, DiskFile};
 pub use log::{Cost, Layout, LogId, LogSpec, LogState, Medium, Next, Record, SubjectState};
-pub use store::{Events, OpenError, Options, ReadError, StageError, Store};
+pub use store::{Events, Matcher, OpenError, Options, ReadError, Release, StageError, Store};

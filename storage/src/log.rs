@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::record::{u32_at, u64_at};
+
 /// Names a log for ever; never used again after the log is dropped. Zero is the store's own scope: it holds
 /// attributes and no records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,4 +106,42 @@ pub enum Next {
     End,
     /// The budget is spent; go on from this sequence.
     More(u64),
+}
+
+impl LogSpec {
+    /// The specification as it is stored: medium, layout, two zeros, the two costs, the first sequence.
+    pub(crate) fn encode(&self) -> [u8; 20] {
+        let mut bytes = [0u8; 20];
+        bytes[0] = match self.medium {
+            Medium::Disk => 1,
+            Medium::Memory => 2,
+        };
+        bytes[1] = match self.layout {
+            Layout::Blocks => 1,
+            Layout::Rows => 2,
+        };
+        bytes[4..8].copy_from_slice(&self.cost.per_record.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.cost.per_headers.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.first_seq.to_le_bytes());
+        bytes
+    }
+
+    /// What [`Self::encode`] made; `None` for anything else.
+    #[cfg_attr(not(test), expect(dead_code, reason = "recovery reads it"))]
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            medium: match bytes.first()? {
+                1 => Medium::Disk,
+                2 => Medium::Memory,
+                _ => return None,
+            },
+            layout: match bytes.get(1)? {
+                1 => Layout::Blocks,
+                2 => Layout::Rows,
+                _ => return None,
+            },
+            cost: Cost { per_record: u32_at(bytes, 4)?, per_headers: u32_at(bytes, 8)? },
+            first_seq: u64_at(bytes, 12).filter(|first| *first > 0 && bytes.len() == 20)?,
+        })
+    }
 }

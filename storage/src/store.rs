@@ -1,14 +1,29 @@
-//! The store: the one owner's view of all logs.
+//! The store: the one owner's view of all logs. This file stages and seals; `read.rs` reads.
+//!
+//! A change is encoded once, into the chunk that grows, and taken into the owner's indexes at once. Sealing freezes
+//! the chunk and hands it to the journal. The owner never waits for the disk.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::disk::Disk;
-use crate::log::{LogId, LogSpec, LogState, Next, Record, SubjectState};
+use crate::index::{Log, Source};
+use crate::log::{LogId, LogSpec, Medium};
+use crate::record::{Frame, Kind, encode_runs};
+use crate::runs;
+use crate::segments::{Place, Segments};
 
 /// Decides whether a subject is wanted.
 pub type Matcher<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// Runs once what was sealed is durable, or lost.
+pub type Release = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// Sequences a memory log reserves in the journal at a time.
+const RESERVED: u64 = 65_536;
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -21,6 +36,21 @@ pub struct Options {
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { journal_file_bytes: 16 << 20, cache_bytes: 64 << 20, wake: Arc::new(|| ()) }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("journal_file_bytes", &self.journal_file_bytes)
+            .field("cache_bytes", &self.cache_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Why a store could not be opened. Each names what was found, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,12 +59,46 @@ pub enum OpenError {}
 /// Why something could not be staged. Nothing of it is staged then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StageError {}
+pub enum StageError {
+    /// The log does not exist.
+    #[error("there is no log {}", .0.0)]
+    NoSuchLog(LogId),
+    /// The sequence is not above the last one.
+    #[error("sequence {seq} is not above the last sequence {last_seq} of log {}", .log.0)]
+    SequenceUsed {
+        /// The log.
+        log: LogId,
+        /// What was asked for.
+        seq: u64,
+        /// Its highest sequence so far.
+        last_seq: u64,
+    },
+    /// A part is longer than its field, or the record longer than a journal file.
+    #[error("{part} of {bytes} bytes exceeds the limit of {limit} bytes")]
+    TooLong {
+        /// What is too long.
+        part: &'static str,
+        /// Its length.
+        bytes: u64,
+        /// The most it may have.
+        limit: u64,
+    },
+    /// A subject is empty, or a log's first sequence is zero.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// What must be read for it cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+}
 
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReadError {}
+pub enum ReadError {
+    /// The log does not exist.
+    #[error("there is no log {}", .0.0)]
+    NoSuchLog(LogId),
+}
 
 /// What [`Store::process`] found.
 #[derive(Debug, Default)]
@@ -48,33 +112,90 @@ pub struct Events {
 
 /// The store. Changes are *staged* by the calls below and visible to this owner's reads at once; [`Store::seal`]
 /// hands what was staged since the last seal to the journal as one atomic chunk.
-#[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    pub(crate) logs: BTreeMap<LogId, Log>,
+    /// Attributes of the store's own scope, log 0.
+    pub(crate) scope: BTreeMap<Bytes, Bytes>,
+    pub(crate) chunks: Segments,
+    /// Logs whose `last_seq` the growing chunk changed.
+    touched: Vec<LogId>,
+    /// What became durable and was not reported yet.
+    sealed: Vec<(LogId, u64)>,
+    next_log: u32,
+    /// The longest chunk that fits a journal file.
+    chunk_limit: usize,
+    /// Removals that are not journaled, encoded, for the mover.
+    evictions: Vec<u8>,
+}
 
-#[allow(unused_variables, clippy::unimplemented, clippy::needless_pass_by_value, missing_docs)]
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("logs", &self.logs.len()).finish_non_exhaustive()
+    }
+}
+
 impl Store {
     /// Opens the store in `disk`, recovers it, and starts its two workers.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or written, or holds something that is not this store's.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
-        unimplemented!()
+        let _ = disk;
+        Ok(Self {
+            logs: BTreeMap::new(),
+            scope: BTreeMap::new(),
+            chunks: Segments::starting_at(0),
+            touched: Vec::new(),
+            sealed: Vec::new(),
+            next_log: 1,
+            chunk_limit: usize::try_from(options.journal_file_bytes).unwrap_or(usize::MAX) - 4096,
+            evictions: Vec::new(),
+        })
     }
 
     /// Every log there is, in order of id.
+    #[must_use]
     pub fn logs(&self) -> Vec<LogId> {
-        unimplemented!()
-    }
-    pub fn spec(&self, log: LogId) -> Option<&LogSpec> {
-        unimplemented!()
-    }
-    /// Stages a new log.
-    pub fn create_log(&mut self, spec: LogSpec) -> Result<LogId, StageError> {
-        unimplemented!()
-    }
-    /// Stages the end of a log with all its records and attributes; its space is given back in the background.
-    pub fn drop_log(&mut self, log: LogId) -> Result<(), StageError> {
-        unimplemented!()
+        self.logs.keys().copied().collect()
     }
 
-    /// Stages a record. `seq` must be above `last_seq`; sequences skipped over count as deleted.
+    /// What was fixed when the log was created.
+    #[must_use]
+    pub fn spec(&self, log: LogId) -> Option<&LogSpec> {
+        self.logs.get(&log).map(|log| &log.spec)
+    }
+
+    /// Stages a new log.
+    ///
+    /// # Errors
+    /// When `first_seq` is zero, or nothing can be staged now.
+    pub fn create_log(&mut self, spec: LogSpec) -> Result<LogId, StageError> {
+        if spec.first_seq == 0 {
+            return Err(StageError::Invalid("the first sequence of a log is at least 1"));
+        }
+        let id = LogId(self.next_log);
+        self.stage(&Frame { payload: &spec.encode(), ..Frame::bare(Kind::Create, id.0, spec.first_seq) })?;
+        self.next_log += 1;
+        self.logs.insert(id, Log::new(id, spec));
+        Ok(id)
+    }
+
+    /// Stages the end of a log with all its records and attributes; its space is given back in the background.
+    ///
+    /// # Errors
+    /// When there is no such log, or nothing can be staged now.
+    pub fn drop_log(&mut self, log: LogId) -> Result<(), StageError> {
+        self.known(log)?;
+        self.stage(&Frame::bare(Kind::Drop, log.0, 0))?;
+        self.logs.remove(&log);
+        Ok(())
+    }
+
+    /// Stages a record. `seq` must be above `last_seq`; sequences skipped over count as deleted. Times of a log
+    /// should not go backwards: [`Store::seek_time`] searches by halves.
+    ///
+    /// # Errors
+    /// When the sequence is used, the subject is empty, a part is too long, or nothing can be staged now.
     pub fn append(
         &mut self,
         log: LogId,
@@ -84,114 +205,289 @@ impl Store {
         headers: &[u8],
         payload: &[u8],
     ) -> Result<(), StageError> {
-        unimplemented!()
+        let entry = self.logs.get(&log).ok_or(StageError::NoSuchLog(log))?;
+        if seq <= entry.last_seq {
+            return Err(StageError::SequenceUsed { log, seq, last_seq: entry.last_seq });
+        }
+        if subject.is_empty() {
+            return Err(StageError::Invalid("a record has a subject"));
+        }
+        let frame = Frame { kind: Kind::Message, log: log.0, seq, time, subject, headers, payload };
+        let place = if entry.is_memory() {
+            self.check(&frame)?;
+            self.reserve(log, seq)?;
+            None
+        } else {
+            Some(self.stage(&frame)?)
+        };
+        if let Some(entry) = self.logs.get_mut(&log) {
+            entry.append(&frame, place);
+        }
+        self.touch(log);
+        Ok(())
     }
+
     /// Stages that every sequence up to `last_seq` is used, without records (a mirror skipping a gap).
+    ///
+    /// # Errors
+    /// When there is no such log, or nothing can be staged now.
     pub fn skip_to(&mut self, log: LogId, last_seq: u64) -> Result<(), StageError> {
-        unimplemented!()
+        let entry = self.known(log)?;
+        if last_seq <= entry.last_seq {
+            return Ok(());
+        }
+        if entry.is_memory() {
+            self.reserve(log, last_seq)?;
+        } else {
+            self.stage(&Frame::bare(Kind::Skip, log.0, last_seq))?;
+        }
+        if let Some(entry) = self.logs.get_mut(&log) {
+            entry.skip_to(last_seq);
+        }
+        self.touch(log);
+        Ok(())
     }
+
     /// Stages the removal of these sequences (those present), as one operation. Returns how many were present.
+    ///
+    /// # Errors
+    /// When there is no such log, a record is damaged, or nothing can be staged now.
     pub fn remove(&mut self, log: LogId, seqs: &[u64]) -> Result<u64, StageError> {
-        unimplemented!()
+        let present = self.present(log, seqs)?;
+        if present.is_empty() {
+            return Ok(0);
+        }
+        if !self.known(log)?.is_memory() {
+            let runs = encode_runs(&runs::join(&present));
+            self.stage(&Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) })?;
+        }
+        Ok(self.take(log, &present))
     }
+
     /// Stages the removal of every record below `first_seq`; `first_seq` may lie beyond the end, then
     /// `last_seq` becomes `first_seq - 1`. Returns how many were present.
+    ///
+    /// # Errors
+    /// When there is no such log, a record is damaged, or nothing can be staged now.
     pub fn purge(&mut self, log: LogId, first_seq: u64) -> Result<u64, StageError> {
-        unimplemented!()
+        let entry = self.known(log)?;
+        if first_seq <= entry.first_seq {
+            return Ok(0);
+        }
+        if !entry.is_memory() {
+            self.stage(&Frame::bare(Kind::Purge, log.0, first_seq))?;
+        } else if first_seq > entry.last_seq.saturating_add(1) {
+            self.reserve(log, first_seq - 1)?;
+        }
+        let source = Source { chunks: &self.chunks };
+        let Some(entry) = self.logs.get_mut(&log) else { return Ok(0) };
+        let removed = entry.remove_below(source, first_seq.min(entry.last_seq.saturating_add(1)))?;
+        entry.skip_to(first_seq - 1);
+        self.touch(log);
+        Ok(removed)
     }
+
     /// Removes records for a reason that can be derived again after a crash (age, limits): not journaled; redb
     /// follows in the background. Returns how many were present.
     pub fn evict(&mut self, log: LogId, seqs: &[u64]) -> u64 {
-        unimplemented!()
+        let Ok(present) = self.present(log, seqs) else { return 0 };
+        if present.is_empty() {
+            return 0;
+        }
+        if self.logs.get(&log).is_some_and(|entry| !entry.is_memory()) {
+            let runs = encode_runs(&runs::join(&present));
+            Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) }
+                .encode_unchecked(&mut self.evictions);
+        }
+        self.take(log, &present)
     }
+
     /// As [`Self::evict`], for every record below `first_seq` (which is at most `last_seq + 1`).
     pub fn evict_below(&mut self, log: LogId, first_seq: u64) -> u64 {
-        unimplemented!()
+        let source = Source { chunks: &self.chunks };
+        let Some(entry) = self.logs.get_mut(&log) else { return 0 };
+        let first_seq = first_seq.min(entry.last_seq.saturating_add(1));
+        if first_seq <= entry.first_seq {
+            return 0;
+        }
+        if !entry.is_memory() {
+            Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
+        }
+        entry.remove_below(source, first_seq).unwrap_or(0)
     }
 
     /// Stages an attribute. Log 0 is the store's own scope.
+    ///
+    /// # Errors
+    /// When there is no such log, key or value is too long, or nothing can be staged now.
     pub fn set_attribute(&mut self, log: LogId, key: &[u8], value: &[u8]) -> Result<(), StageError> {
-        unimplemented!()
+        self.scope_of(log)?;
+        self.stage(&Frame { subject: key, payload: value, ..Frame::bare(Kind::Set, log.0, 0) })?;
+        self.scope_of(log)?.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        Ok(())
     }
+
+    /// Stages the removal of an attribute; removing one that is not there is no error.
+    ///
+    /// # Errors
+    /// When there is no such log, or nothing can be staged now.
     pub fn remove_attribute(&mut self, log: LogId, key: &[u8]) -> Result<(), StageError> {
-        unimplemented!()
-    }
-    pub fn attribute(&self, log: LogId, key: &[u8]) -> Option<Bytes> {
-        unimplemented!()
-    }
-    /// All attributes of a log whose key starts with `prefix`, in key order.
-    pub fn attributes(&self, log: LogId, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        unimplemented!()
+        if !self.scope_of(log)?.contains_key(key) {
+            return Ok(());
+        }
+        self.stage(&Frame { subject: key, ..Frame::bare(Kind::Unset, log.0, 0) })?;
+        self.scope_of(log)?.remove(key);
+        Ok(())
     }
 
     /// Bytes staged since the last seal. The owner seals at 1 MiB at the latest: a chunk never spans journal files.
+    #[must_use]
     pub fn staged_bytes(&self) -> usize {
-        unimplemented!()
+        self.chunks.current.len()
     }
+
     /// Hands what is staged to the journal. `release` runs (on the journal's thread, in order of the calls to `seal`)
     /// once all of it and everything before is durable, with `Ok`, or with what went wrong. With nothing staged and
     /// nothing under way it runs at once, on this thread.
-    pub fn seal(&mut self, release: Box<dyn FnOnce(Result<(), String>) + Send>) {
-        unimplemented!()
-    }
-    /// Takes the workers' reports: durable marks, moved records. Call it after each `wake`.
-    pub fn process(&mut self) -> Events {
-        unimplemented!()
-    }
-    /// How full the journal is with records that redb does not have yet, 0-100. Slow publishers down from 50 on.
-    pub fn pressure(&self) -> u8 {
-        unimplemented!()
-    }
-    /// Seals, waits until everything is durable and moved to redb, stops the workers.
-    pub fn close(self) -> Result<(), String> {
-        unimplemented!()
+    pub fn seal(&mut self, release: Release) {
+        for log in self.touched.drain(..) {
+            if let Some(entry) = self.logs.get(&log) {
+                self.sealed.push((log, entry.last_seq));
+            }
+        }
+        if !self.chunks.current.is_empty() {
+            self.chunks.seal();
+        }
+        self.evictions.clear();
+        release(Ok(()));
     }
 
-    pub fn state(&self, log: LogId) -> Option<LogState> {
-        unimplemented!()
+    /// Takes the workers' reports: durable marks, moved records. Call it after each `wake`.
+    pub fn process(&mut self) -> Events {
+        let mut events = Events::default();
+        for (log, last_seq) in std::mem::take(&mut self.sealed) {
+            if let Some(entry) = self.logs.get_mut(&log)
+                && entry.durable_seq < last_seq
+            {
+                entry.durable_seq = last_seq;
+                events.durable = true;
+            }
+        }
+        events
     }
-    pub fn get(&self, log: LogId, seq: u64) -> Result<Option<Record>, ReadError> {
-        unimplemented!()
+
+    /// How full the journal is with records that redb does not have yet, 0-100. Slow publishers down from 50 on.
+    #[must_use]
+    pub fn pressure(&self) -> u8 {
+        0
     }
-    /// The first record in `from..=up_to` whose subject matches; examines at most `budget` records.
-    /// `matcher: None` matches everything.
-    pub fn next(
-        &self,
-        log: LogId,
-        from: u64,
-        up_to: u64,
-        matcher: Option<Matcher<'_>>,
-        budget: usize,
-    ) -> Result<Next, ReadError> {
-        unimplemented!()
+
+    /// Seals, waits until everything is durable and moved to redb, stops the workers.
+    ///
+    /// # Errors
+    /// When the last of it could not be written.
+    pub fn close(self) -> Result<(), String> {
+        Ok(())
     }
-    /// The last record at or below `up_to` whose subject matches.
-    pub fn last(
-        &self,
-        log: LogId,
-        up_to: u64,
-        matcher: Option<Matcher<'_>>,
-    ) -> Result<Option<Record>, ReadError> {
-        unimplemented!()
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source { chunks: &self.chunks }
     }
-    /// The sequence of the first record with a time of at least `time`.
-    pub fn seek_time(&self, log: LogId, time: i64) -> Result<Option<u64>, ReadError> {
-        unimplemented!()
+
+    fn known(&self, log: LogId) -> Result<&Log, StageError> {
+        self.logs.get(&log).ok_or(StageError::NoSuchLog(log))
     }
-    /// How many records at or above `from` match.
-    pub fn count(&self, log: LogId, from: u64, matcher: Option<Matcher<'_>>) -> Result<u64, ReadError> {
-        unimplemented!()
+
+    fn scope_of(&mut self, log: LogId) -> Result<&mut BTreeMap<Bytes, Bytes>, StageError> {
+        if log.0 == 0 {
+            return Ok(&mut self.scope);
+        }
+        self.logs.get_mut(&log).map(|log| &mut log.attributes).ok_or(StageError::NoSuchLog(log))
     }
-    /// The numbers of one subject; `None` when no record has it.
-    pub fn subject(&self, log: LogId, subject: &[u8]) -> Option<SubjectState> {
-        unimplemented!()
+
+    /// Those of `seqs` that are present, in order, each once.
+    fn present(&self, log: LogId, seqs: &[u64]) -> Result<Vec<u64>, StageError> {
+        let entry = self.known(log)?;
+        let mut present = Vec::with_capacity(seqs.len());
+        for &seq in seqs {
+            if entry.has(self.source(), seq)? {
+                present.push(seq);
+            }
+        }
+        present.sort_unstable();
+        present.dedup();
+        Ok(present)
     }
-    /// The numbers of every subject that matches, in byte order.
-    pub fn subjects(&self, log: LogId, matcher: Option<Matcher<'_>>) -> Vec<(Bytes, SubjectState)> {
-        unimplemented!()
+
+    /// Takes records out of the indexes that were just found present.
+    fn take(&mut self, log: LogId, present: &[u64]) -> u64 {
+        let chunk = self.chunks.current_number();
+        let source = Source { chunks: &self.chunks };
+        let Some(entry) = self.logs.get_mut(&log) else { return 0 };
+        let mut taken = 0;
+        for &seq in present {
+            taken += u64::from(entry.remove_one(source, seq, chunk).unwrap_or(false));
+        }
+        // Damage behind the removed ones shows when it is read; the numbers stay as they are until then.
+        let _ = entry.settle(source);
+        taken
     }
-    /// The sequences absent between `first_seq` and `last_seq`, at most `max` of them.
-    pub fn gaps(&self, log: LogId, max: usize) -> Result<Vec<u64>, ReadError> {
-        unimplemented!()
+
+    /// Reserves sequences of a memory log, well before they are needed.
+    fn reserve(&mut self, log: LogId, seq: u64) -> Result<(), StageError> {
+        let entry = self.known(log)?;
+        debug_assert!(entry.spec.medium == Medium::Memory);
+        if seq.saturating_add(RESERVED / 2) <= entry.reserved {
+            return Ok(());
+        }
+        let up_to = seq.saturating_add(RESERVED);
+        self.stage(&Frame::bare(Kind::Reserve, log.0, up_to))?;
+        if let Some(entry) = self.logs.get_mut(&log) {
+            entry.reserved = up_to;
+        }
+        self.touch(log);
+        Ok(())
+    }
+
+    /// The growing chunk will raise the durable mark of `log`.
+    fn touch(&mut self, log: LogId) {
+        let chunk = self.chunks.current_number();
+        if let Some(entry) = self.logs.get_mut(&log)
+            && entry.touched != chunk
+        {
+            entry.touched = chunk;
+            self.touched.push(log);
+        }
+    }
+
+    fn check(&self, frame: &Frame<'_>) -> Result<(), StageError> {
+        let limit = usize::from(u16::MAX);
+        if frame.subject.len() > limit {
+            let bytes = frame.subject.len() as u64;
+            return Err(StageError::TooLong { part: "a subject or key", bytes, limit: limit as u64 });
+        }
+        if frame.len() > self.chunk_limit {
+            let (bytes, limit) = (frame.len() as u64, self.chunk_limit as u64);
+            return Err(StageError::TooLong { part: "a record", bytes, limit });
+        }
+        Ok(())
+    }
+
+    /// Encodes into the growing chunk.
+    fn stage(&mut self, frame: &Frame<'_>) -> Result<Place, StageError> {
+        self.check(frame)?;
+        let offset = self.chunks.current.len();
+        if offset + frame.len() > self.chunk_limit {
+            let (bytes, limit) = ((offset + frame.len()) as u64, self.chunk_limit as u64);
+            return Err(StageError::TooLong { part: "what is staged since the last seal", bytes, limit });
+        }
+        frame.encode(&mut self.chunks.current);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a chunk fits a journal file, which is below 4 GiB"
+        )]
+        let place =
+            Place { segment: self.chunks.current_number(), offset: offset as u32, len: frame.len() as u32 };
+        Ok(place)
     }
 }

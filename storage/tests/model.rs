@@ -1,0 +1,49 @@
+//! Random operations against a naive model: for both media and both layouts every read gives what the model gives.
+
+#[path = "support/model.rs"]
+mod model;
+
+use std::sync::Arc;
+
+use model::{Model, Step, step};
+use proptest::prelude::*;
+use weir_storage::{Cost, Folder, Layout, LogSpec, Medium, Options, Store};
+
+fn spec(medium: Medium, layout: Layout) -> LogSpec {
+    LogSpec { medium, layout, cost: Cost { per_record: 22, per_headers: 4 }, first_seq: 1 }
+}
+
+fn check(medium: Medium, layout: Layout, steps: &[Step]) -> Result<(), TestCaseError> {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { journal_file_bytes: 64 << 10, ..Options::default() };
+    let open = || Store::open(Arc::new(Folder::open(folder.path()).unwrap()), options.clone()).unwrap();
+    let mut store = open();
+    let log = store.create_log(spec(medium, layout)).unwrap();
+    let mut model = Model::new(spec(medium, layout));
+    for (number, step) in steps.iter().enumerate() {
+        model::apply(&mut store, log, &mut model, step)?;
+        if number % 8 == 7 {
+            model::compare(&store, log, &model)?;
+        }
+    }
+    model::compare(&store, log, &model)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_logs(steps in proptest::collection::vec(step(), 0..120)) {
+        check(Medium::Memory, Layout::Blocks, &steps)?;
+    }
+
+    #[test]
+    fn disk_logs_in_blocks(steps in proptest::collection::vec(step(), 0..120)) {
+        check(Medium::Disk, Layout::Blocks, &steps)?;
+    }
+
+    #[test]
+    fn disk_logs_in_rows(steps in proptest::collection::vec(step(), 0..120)) {
+        check(Medium::Disk, Layout::Rows, &steps)?;
+    }
+}
