@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use weir_protocol::decode::ServerDecoder;
+use weir_protocol::encode;
 use weir_protocol::error::ProtocolError;
 use weir_protocol::info::ServerInfo;
 use weir_protocol::op::{self, ServerOp};
@@ -294,7 +295,7 @@ fn connect_line(options: &Options, from_address: &Credentials) -> BytesMut {
         }
     }
     let mut line = BytesMut::new();
-    line.extend_from_slice(format!("CONNECT {connect}\r\n").as_bytes());
+    encode::connect(&mut line, connect.to_string().as_bytes());
     line
 }
 
@@ -389,7 +390,7 @@ impl Core {
         for (sid, subscribed) in subscriptions {
             put_sub(out, &subscribed.filter, subscribed.queue.as_deref(), *sid);
             if let Some(left) = subscribed.left {
-                out.extend_from_slice(format!("UNSUB {sid} {left}\r\n").as_bytes());
+                put_unsub(out, *sid, Some(left));
             }
         }
         self.written.notify_one();
@@ -432,9 +433,9 @@ impl Core {
     }
 
     /// Appends to the out-buffer of an open connection.
-    fn put(&self, shared: &mut Shared, bytes: &[u8]) {
+    fn put(&self, shared: &mut Shared, encode: impl FnOnce(&mut BytesMut)) {
         if shared.phase == Phase::Connected {
-            shared.out.extend_from_slice(bytes);
+            encode(&mut shared.out);
             self.written.notify_one();
         }
     }
@@ -443,7 +444,7 @@ impl Core {
     fn handle(&self, op: ServerOp<'_>, chunk: &Bytes) -> Option<String> {
         match op {
             ServerOp::Msg(message) => self.deliver(&message, chunk),
-            ServerOp::Ping => self.put(&mut self.lock(), b"PONG\r\n"),
+            ServerOp::Ping => self.put(&mut self.lock(), |out| out.extend_from_slice(b"PONG\r\n")),
             ServerOp::Pong => {
                 if let Some(Some(waiting)) = self.lock().pongs.pop_front() {
                     let _gone = waiting.send(());
@@ -554,7 +555,7 @@ impl Core {
         let mut shared = self.lock();
         if shared.phase == Phase::Connected {
             shared.pongs.push_back(Some(sender));
-            self.put(&mut shared, b"PING\r\n");
+            self.put(&mut shared, |out| out.extend_from_slice(b"PING\r\n"));
         }
         async move { receiver.await.map_err(|_| UnavailableError) }
     }
@@ -566,7 +567,7 @@ impl Core {
             return false;
         }
         shared.pongs.push_back(None);
-        self.put(&mut shared, b"PING\r\n");
+        self.put(&mut shared, |out| out.extend_from_slice(b"PING\r\n"));
         true
     }
 
@@ -603,13 +604,13 @@ impl Core {
         match max {
             None => {
                 if shared.subscriptions.remove(&sid).is_some_and(|subscribed| !subscribed.ending) {
-                    self.put(&mut shared, format!("UNSUB {sid}\r\n").as_bytes());
+                    self.put(&mut shared, |out| put_unsub(out, sid, None));
                 }
             }
             Some(max) => {
                 if let Some(subscribed) = shared.subscriptions.get_mut(&sid) {
                     subscribed.left = Some(max);
-                    self.put(&mut shared, format!("UNSUB {sid} {max}\r\n").as_bytes());
+                    self.put(&mut shared, |out| put_unsub(out, sid, Some(max)));
                 }
             }
         }
@@ -620,7 +621,7 @@ impl Core {
         let mut shared = self.lock();
         if let Some(subscribed) = shared.subscriptions.get_mut(&sid) {
             subscribed.ending = true;
-            self.put(&mut shared, format!("UNSUB {sid}\r\n").as_bytes());
+            self.put(&mut shared, |out| put_unsub(out, sid, None));
         }
     }
 
@@ -652,32 +653,14 @@ impl Core {
 }
 
 fn put_sub(out: &mut BytesMut, filter: &str, queue: Option<&str>, sid: u64) {
-    let line = match queue {
-        Some(queue) => format!("SUB {filter} {queue} {sid}\r\n"),
-        None => format!("SUB {filter} {sid}\r\n"),
-    };
-    out.extend_from_slice(line.as_bytes());
+    encode::subscribe(out, filter.as_bytes(), queue.unwrap_or_default().as_bytes(), sid.to_string().as_bytes());
 }
 
-fn put_publish(
-    out: &mut BytesMut,
-    subject: &str,
-    reply: Option<&str>,
-    headers: Option<&Bytes>,
-    payload: &Bytes,
-) {
-    let reply = reply.unwrap_or_default();
-    let space = if reply.is_empty() { "" } else { " " };
-    match headers {
-        Some(headers) => {
-            let (head, total) = (headers.len(), headers.len() + payload.len());
-            out.extend_from_slice(format!("HPUB {subject} {reply}{space}{head} {total}\r\n").as_bytes());
-            out.extend_from_slice(headers);
-        }
-        None => {
-            out.extend_from_slice(format!("PUB {subject} {reply}{space}{}\r\n", payload.len()).as_bytes());
-        }
-    }
-    out.extend_from_slice(payload);
-    out.extend_from_slice(b"\r\n");
+fn put_unsub(out: &mut BytesMut, sid: u64, max: Option<u64>) {
+    encode::unsubscribe(out, sid.to_string().as_bytes(), max);
+}
+
+fn put_publish(out: &mut BytesMut, subject: &str, reply: Option<&str>, headers: Option<&Bytes>, payload: &Bytes) {
+    let headers = headers.map(|headers| &headers[..]).unwrap_or_default();
+    encode::publish(out, subject.as_bytes(), reply.unwrap_or_default().as_bytes(), headers, payload);
 }

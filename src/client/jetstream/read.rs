@@ -160,7 +160,7 @@ fn read_reply(subject: &str, reply: &Message) -> Result<Reply, JetStreamError> {
         None => {}
     }
     let (headers, added) = split_added(&reply.headers);
-    let find = |name: &[u8]| added.iter().find(|(added, _)| added == name).map(|(_, value)| value.as_str());
+    let find = |name: &[u8]| added.iter().find(|(added, _)| *added == name).map(|(_, value)| value.as_str());
     let malformed = |name: &str| JetStreamError::Malformed {
         subject: subject.to_owned(),
         reason: format!("header {name} is missing or wrong"),
@@ -262,7 +262,8 @@ impl Reader {
     /// As [`next_batch`](Self::next_batch).
     pub async fn next(&mut self) -> Result<Option<StoredMessage>, JetStreamError> {
         if self.ready.is_empty() {
-            self.ready.extend(self.next_batch().await?.messages);
+            let batch = self.next_batch().await?;
+            self.ready.extend(batch.messages);
         }
         Ok(self.ready.pop_front())
     }
