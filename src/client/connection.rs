@@ -509,9 +509,9 @@ impl Core {
         headers: Option<&Bytes>,
         payload: &Bytes,
     ) -> Result<(), PublishError> {
-        for literal in [Some(subject), reply].into_iter().flatten() {
-            if !subject::is_literal(literal.as_bytes()) {
-                return Err(PublishError::Subject(literal.to_owned()));
+        for text in [Some(subject), reply].into_iter().flatten() {
+            if !subject::is_valid_subject(text.as_bytes()) {
+                return Err(PublishError::Subject(text.to_owned()));
             }
         }
         let headers = headers.filter(|headers| !headers.is_empty());
@@ -653,14 +653,25 @@ impl Core {
 }
 
 fn put_sub(out: &mut BytesMut, filter: &str, queue: Option<&str>, sid: u64) {
-    encode::subscribe(out, filter.as_bytes(), queue.unwrap_or_default().as_bytes(), sid.to_string().as_bytes());
+    encode::subscribe(
+        out,
+        filter.as_bytes(),
+        queue.unwrap_or_default().as_bytes(),
+        sid.to_string().as_bytes(),
+    );
 }
 
 fn put_unsub(out: &mut BytesMut, sid: u64, max: Option<u64>) {
     encode::unsubscribe(out, sid.to_string().as_bytes(), max);
 }
 
-fn put_publish(out: &mut BytesMut, subject: &str, reply: Option<&str>, headers: Option<&Bytes>, payload: &Bytes) {
+fn put_publish(
+    out: &mut BytesMut,
+    subject: &str,
+    reply: Option<&str>,
+    headers: Option<&Bytes>,
+    payload: &Bytes,
+) {
     let headers = headers.map(|headers| &headers[..]).unwrap_or_default();
     encode::publish(out, subject.as_bytes(), reply.unwrap_or_default().as_bytes(), headers, payload);
 }

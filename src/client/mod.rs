@@ -133,6 +133,7 @@ impl Client {
         headers: Option<&Bytes>,
         payload: Bytes,
     ) -> Result<(), PublishError> {
+        check_literal(subject)?;
         self.core.publish(subject, None, headers, &payload).await
     }
 
@@ -147,6 +148,7 @@ impl Client {
         headers: Option<&Bytes>,
         payload: Bytes,
     ) -> Result<(), PublishError> {
+        check_literal(subject)?;
         self.core.publish(subject, Some(reply), headers, &payload).await
     }
 
@@ -246,5 +248,14 @@ impl Client {
     #[must_use]
     pub fn jetstream(&self) -> jetstream::JetStream {
         jetstream::JetStream::new(self.clone())
+    }
+}
+
+/// A wildcard in a publish is a mistake, except in the API's requests, which carry filters in their subjects.
+fn check_literal(subject: &str) -> Result<(), PublishError> {
+    if weir_protocol::subject::is_literal(subject.as_bytes()) {
+        Ok(())
+    } else {
+        Err(PublishError::Subject(subject.to_owned()))
     }
 }

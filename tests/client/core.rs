@@ -39,10 +39,13 @@ async fn requests_are_answered_and_a_missing_responder_is_named() {
             answering.publish(&reply, None, request.payload).await.unwrap();
         }
     });
-    let asked = (0..100_u8).map(|n| {
-        let client = client.clone();
-        async move { client.request("echo", None, Bytes::copy_from_slice(&[n]), PATIENCE).await.unwrap().payload }
-    });
+    let asked =
+        (0..100_u8).map(|n| {
+            let client = client.clone();
+            async move {
+                client.request("echo", None, Bytes::copy_from_slice(&[n]), PATIENCE).await.unwrap().payload
+            }
+        });
     let answers = futures_util::future::join_all(asked).await;
     assert!(answers.iter().zip(0..).all(|(answer, n)| answer[..] == [n]));
     let error = client.request("nobody", None, Bytes::new(), PATIENCE).await.unwrap_err();
@@ -93,7 +96,10 @@ async fn a_lost_server_is_found_again_with_all_subscriptions() {
     let mut events = client.events();
     let address = server.client_address().to_owned();
     server.kill().await;
-    tokio::time::timeout(PATIENCE, events.wait_for(|event| matches!(event, Event::Lost(_)))).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, events.wait_for(|event| matches!(event, Event::Lost(_))))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(client.flush().await.is_err());
     client.publish("a", None, "published meanwhile".into()).await.unwrap();
     server.restart_at(&address).await;

@@ -13,7 +13,11 @@ async fn client(server: &Server) -> Client {
 }
 
 fn orders() -> StreamConfig {
-    StreamConfig { subjects: vec!["orders.>".to_owned()], allow_direct: true, ..StreamConfig::named("ORDERS") }
+    StreamConfig {
+        subjects: vec!["orders.>".to_owned()],
+        allow_direct: true,
+        ..StreamConfig::named("ORDERS")
+    }
 }
 
 #[tokio::test]
@@ -24,9 +28,9 @@ async fn streams_are_made_found_changed_and_deleted() {
     let made = js.create_stream(&orders()).await.unwrap();
     assert_eq!(made.state.messages, 0);
     let mut config = js.stream_info("ORDERS").await.unwrap().config;
-    config.max_age = 60_000_000_000;
+    config.max_age = 600_000_000_000;
     js.update_stream(&config).await.unwrap();
-    assert_eq!(js.stream_info("ORDERS").await.unwrap().config.max_age, 60_000_000_000);
+    assert_eq!(js.stream_info("ORDERS").await.unwrap().config.max_age, 600_000_000_000);
     let error = js.create_stream(&orders()).await.unwrap_err();
     assert_eq!(error.err_code(), Some(10_058), "{error}");
     let twin = StreamConfig { subjects: vec!["orders.eu".to_owned()], ..StreamConfig::named("TWIN") };

@@ -124,7 +124,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
 ///
 /// Guest time is inside user time already; waiting for a disk is not work.
 fn parse_stat(text: &str) -> Option<Cpu> {
-    let mut fields = text.lines().find_map(|line| line.strip_prefix("cpu "))?.split_whitespace().map(str::parse::<u64>);
+    let mut fields =
+        text.lines().find_map(|line| line.strip_prefix("cpu "))?.split_whitespace().map(str::parse::<u64>);
     let mut total: u64 = 0;
     let mut idle: u64 = 0;
     for index in 0..8 {
@@ -175,11 +176,17 @@ fn parse_diskstats(text: &str) -> Option<Flow> {
 
 fn is_whole_disk(name: &str) -> bool {
     let letters = |prefix: &str| {
-        name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase()))
+        name.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase()))
     };
     // nvme0n1 is a disk, nvme0n1p2 a partition; the same with mmcblk0 and mmcblk0p1.
     let numbered = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| !rest.contains('p'));
-    letters("sd") || letters("vd") || letters("xvd") || letters("hd") || numbered("nvme") || numbered("mmcblk")
+    letters("sd")
+        || letters("vd")
+        || letters("xvd")
+        || letters("hd")
+        || numbered("nvme")
+        || numbered("mmcblk")
 }
 
 /// The sum over the interfaces in `/proc/net/dev` but `lo`: field 1 and 9 after the colon are bytes.
@@ -205,8 +212,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STAT: &str = "cpu  1000 50 300 8000 200 10 40 0 5 0\ncpu0 500 25 150 4000 100 5 20 0 0 0\nintr 1 2\n";
-    const MEMINFO: &str = "MemTotal:       16384000 kB\nMemFree:          100000 kB\nMemAvailable:    8192000 kB\n";
+    const STAT: &str =
+        "cpu  1000 50 300 8000 200 10 40 0 5 0\ncpu0 500 25 150 4000 100 5 20 0 0 0\nintr 1 2\n";
+    const MEMINFO: &str =
+        "MemTotal:       16384000 kB\nMemFree:          100000 kB\nMemAvailable:    8192000 kB\n";
     const DISKSTATS: &str = "   8       0 sda 100 1 2000 5 200 2 4000 6 0 7 8\n   8       1 sda1 90 1 1900 5 190 2 3900 6 0 7 8\n 259       0 nvme0n1 10 0 8 1 20 0 16 1 0 1 2 0 0 0 0\n 259       1 nvme0n1p1 10 0 8 1 20 0 16 1 0 1 2\n   7       0 loop0 5 0 500 1 0 0 0 0 0 1 1\n 253       0 dm-0 5 0 500 1 0 0 500 0 0 1 1\n 252       0 vda 1 0 2 0 1 0 4 0 0 0 0\n";
     const NET_DEV: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo: 9999 10 0 0 0 0 0 0 9999 10 0 0 0 0 0 0\n  eth0:1000 20 0 0 0 0 0 0 2000 30 0 0 0 0 0 0\n wlan0: 5 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n";
 
@@ -265,7 +274,8 @@ mod tests {
     fn counters_that_go_back_give_no_negative_rate() {
         let flow = |bytes| Some(Flow { in_bytes: bytes, out_bytes: bytes });
         let before = Counters { network: flow(100), cpu: parse_stat(STAT), ..Counters::default() };
-        let after = Counters { network: flow(10), cpu: Some(Cpu { busy: 0, total: 0 }), ..Counters::default() };
+        let after =
+            Counters { network: flow(10), cpu: Some(Cpu { busy: 0, total: 0 }), ..Counters::default() };
         let readings = between(&before, &after, Duration::from_secs(1));
         assert_eq!((readings.network, readings.cpu_busy), (flow(0), None));
         assert_eq!(between(&before, &before, Duration::ZERO).network, None);

@@ -67,9 +67,7 @@ impl MessageSelector {
 
 #[expect(clippy::ref_option, reason = "serde wants a reference")]
 fn rfc3339<S: serde::Serializer>(time: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
-    let time = jiff::Timestamp::from_nanosecond(i128::from(time.unwrap_or_default()))
-        .map_err(serde::ser::Error::custom)?;
-    serializer.serialize_str(&format!("{time:.9}"))
+    serializer.serialize_str(&weir_protocol::time::format_rfc3339(time.unwrap_or_default()))
 }
 
 /// A message as a stream holds it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use weir_protocol::time;
 
 /// Where a stream keeps its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,12 +222,10 @@ pub struct AccountInfo {
 /// RFC 3339; the year 1 stands for no time.
 fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.as_deref().and_then(crate::client::jetstream::types::parse_time))
+    Ok(text.as_deref().and_then(parse_time))
 }
 
 /// Nanoseconds since 1970; `None` for a time outside 1970 to 2262, such as the zero time.
 pub(super) fn parse_time(text: &str) -> Option<i64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    let nanos = i64::try_from(time.as_nanosecond()).ok()?;
-    (nanos >= 0).then_some(nanos)
+    time::parse_rfc3339(text).ok().filter(|nanos| *nanos >= 0)
 }
