@@ -1,5 +1,6 @@
 //! JetStream as deterministic state machines, and the driver that owns them.
 
+pub mod consumer;
 pub mod input;
 pub mod output;
 

@@ -1,0 +1,1 @@
+//! Refusals, defaults and updates as nats-server has them.

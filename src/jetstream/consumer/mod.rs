@@ -1,0 +1,351 @@
+//! Consumers: what of a stream was delivered to whom, what is acknowledged, and what is to be delivered next.
+//!
+//! A deterministic state machine: it reads the [`Store`], is told the time, and leaves what it says in [`Outputs`]. It
+//! delivers records up to the stream's durable sequence alone, so no position it keeps can be ahead of the stream after
+//! a crash. `handle_*` only change state; [`Consumer::drive`] delivers, and is to be called after them. Deliberately
+//! absent: the API's requests and answers, the clock, tasks, locks.
+
+mod ack;
+mod advisory;
+pub mod config;
+mod count;
+mod deliver;
+mod filter;
+mod info;
+mod lifecycle;
+mod pace;
+mod pull;
+mod push;
+mod removal;
+mod start;
+mod state;
+mod unacked;
+
+use bytes::Bytes;
+use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig, ConsumerInfo};
+use weir_protocol::jetstream::stream::StreamConfig;
+use weir_protocol::jetstream::{ApiError, ack as ack_wire};
+use weir_storage::{LogId, Store};
+
+use crate::jetstream::output::Outputs;
+use crate::sys::random::Random;
+
+use count::Count;
+use filter::Filter;
+use lifecycle::Lifecycle;
+use pace::Pace;
+use pull::Pulls;
+use push::Push;
+use start::SkipList;
+use state::Keeping;
+use unacked::{Position, Unacked};
+
+pub use config::Limits;
+pub use lifecycle::CloseReason;
+pub use removal::Removed;
+
+/// What a consumer sees of the world while it is called.
+pub struct View<'a> {
+    /// Where the stream's records are.
+    pub store: &'a Store,
+    /// The stream's log.
+    pub log: LogId,
+    /// The stream's name.
+    pub stream: &'a str,
+    /// The stream's configuration.
+    pub config: &'a StreamConfig,
+    /// Who is subscribed to what.
+    pub interest: &'a dyn Interest,
+    /// Randomness for identifiers, jitter and sampling.
+    pub random: &'a Random,
+    /// Nanoseconds since 1970.
+    pub now: i64,
+    /// The JetStream domain, or empty; advisories name it.
+    pub domain: &'a str,
+    /// The highest API level requests may ask for.
+    pub api_level: u32,
+    /// The largest payload in bytes; the burst of a rate limit.
+    pub max_payload: usize,
+    /// Takes what is said.
+    pub outputs: &'a mut Outputs,
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("stream", &self.stream).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Who is subscribed to what.
+pub trait Interest {
+    /// Whether anybody is subscribed to `subject`, alone or in a queue group.
+    fn has(&self, subject: &[u8]) -> bool;
+    /// Whether anybody is subscribed to `subject` in the queue group `queue`.
+    fn has_queue(&self, subject: &[u8], queue: &[u8]) -> bool;
+}
+
+/// How messages leave: pulled by requests or pushed to a subject.
+#[derive(Debug)]
+enum Mode {
+    Pull(Pulls),
+    Push(Push),
+}
+
+/// A consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    config: ConsumerConfig,
+    name: String,
+    created: i64,
+    filter: Filter,
+    mode: Mode,
+    /// The next stream sequence to look at (while a skip list is worked off: of its next entry).
+    next_seq: u64,
+    delivered: Position,
+    floor: Position,
+    unacked: Unacked,
+    skip: Option<SkipList>,
+    count: Count,
+    pace: Pace,
+    lifecycle: Lifecycle,
+    keeping: Keeping,
+    /// `$JS.ACK.<stream>.<consumer>`.
+    ack_prefix: Bytes,
+    delivered_at: Option<i64>,
+    acked_at: Option<i64>,
+    /// Sequences acknowledged since the stream asked, where retention depends on it.
+    acked: Vec<u64>,
+    /// Something may be delivered that was not looked at.
+    wants_drive: bool,
+    /// A record could not be read: when to try again, and what was wrong.
+    unreadable: Option<(i64, String)>,
+}
+
+impl Consumer {
+    /// A new consumer at its start position; `config` is validated and its defaults are filled in
+    /// ([`config::with_defaults`], [`config::validate`]). Says that it was created.
+    ///
+    /// # Errors
+    /// 10104 when the stream cannot be read.
+    pub fn create(
+        config: ConsumerConfig,
+        name: String,
+        created: i64,
+        view: &mut View<'_>,
+    ) -> Result<Self, ApiError> {
+        let mut consumer = Self::new(config, name, created, view);
+        consumer.select_start(view).map_err(|error| start::unreadable(&error))?;
+        consumer.recount(view).map_err(|error| start::unreadable(&error))?;
+        consumer.keeping.must(view.now);
+        consumer.advise_action("create", view);
+        if consumer.is_paused(view.now) {
+            consumer.advise_pause(view);
+        }
+        Ok(consumer)
+    }
+
+    /// The consumer as `state` ([`Self::dirty_state`]) left it; without a state (or with one of another version) it
+    /// starts as a new one. Says nothing.
+    ///
+    /// # Errors
+    /// 10104 when the stream cannot be read or the state is damaged.
+    pub fn restore(
+        config: ConsumerConfig,
+        name: String,
+        created: i64,
+        state: Option<&[u8]>,
+        view: &mut View<'_>,
+    ) -> Result<Self, ApiError> {
+        let mut consumer = Self::new(config, name, created, view);
+        match state {
+            Some(state) => consumer.restore_state(state, view)?,
+            None => consumer.select_start(view).map_err(|error| start::unreadable(&error))?,
+        }
+        consumer.recount(view).map_err(|error| start::unreadable(&error))?;
+        Ok(consumer)
+    }
+
+    fn new(config: ConsumerConfig, name: String, created: i64, view: &View<'_>) -> Self {
+        let mode = if config.is_push() {
+            Mode::Push(Push::new(&config, view.now))
+        } else {
+            Mode::Pull(Pulls::new(config.max_waiting, view.now))
+        };
+        let ack_prefix =
+            Bytes::from([ack_wire::PREFIX, view.stream.as_bytes(), b".", name.as_bytes()].concat());
+        let mut consumer = Self {
+            filter: Filter::new(config.filters()),
+            mode,
+            next_seq: 1,
+            delivered: Position::default(),
+            floor: Position::default(),
+            unacked: Unacked::default(),
+            skip: None,
+            count: Count::default(),
+            pace: Pace::new(&config, view),
+            lifecycle: Lifecycle::new(&config, view),
+            keeping: Keeping::new(&config, view.config),
+            ack_prefix,
+            delivered_at: None,
+            acked_at: None,
+            acked: Vec::new(),
+            wants_drive: true,
+            unreadable: None,
+            config,
+            name,
+            created,
+        };
+        consumer.look_for_interest(view);
+        consumer
+    }
+
+    /// Takes a configuration that [`config::check_update`] allowed.
+    ///
+    /// # Errors
+    /// 10104 when the stream cannot be read.
+    pub fn update(&mut self, config: ConsumerConfig, view: &mut View<'_>) -> Result<(), ApiError> {
+        self.apply_update(config, view)
+    }
+
+    /// The configuration, defaults filled in, without the metadata added to answers.
+    #[must_use]
+    pub fn config(&self) -> &ConsumerConfig {
+        &self.config
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When it was created, in nanoseconds since 1970.
+    #[must_use]
+    pub fn created(&self) -> i64 {
+        self.created
+    }
+
+    /// What is known about it, staged records included: to be answered once they are durable. The configuration comes
+    /// without the metadata added to answers ([`config::answer_metadata`]).
+    #[must_use]
+    pub fn info(&mut self, view: &View<'_>) -> ConsumerInfo {
+        self.gather_info(view)
+    }
+
+    /// A pull request came (`$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`).
+    pub fn handle_pull(&mut self, reply: &[u8], headers: &[u8], body: &[u8], view: &mut View<'_>) {
+        self.take_pull(reply, headers, body, view);
+    }
+
+    /// An acknowledgement came (`$JS.ACK.>`); a `reply` is answered once the acknowledgement is durable.
+    pub fn handle_ack(&mut self, subject: &[u8], reply: &Bytes, body: &[u8], view: &mut View<'_>) {
+        self.take_ack(subject, reply, body, view);
+    }
+
+    /// The answer to a flow control request came (`$JS.FC.<stream>.<consumer>.>`).
+    pub fn handle_flow_reply(&mut self, subject: &[u8], headers: &[u8], view: &mut View<'_>) {
+        self.take_flow_reply(subject, headers, view);
+    }
+
+    /// Interest in the deliver subject may have changed.
+    pub fn handle_interest(&mut self, view: &mut View<'_>) {
+        self.look_for_interest(view);
+    }
+
+    /// A record was staged. Optional: it spares a look at the store.
+    pub fn handle_appended(&mut self, seq: u64, subject: &[u8]) {
+        self.count.appended(seq, || self.filter.matches(subject));
+    }
+
+    /// Records left the stream (the store no longer has them).
+    pub fn handle_removed(&mut self, removed: Removed<'_>, view: &mut View<'_>) {
+        self.take_removed(removed, view);
+    }
+
+    /// Time passed: acks fall due, requests expire, heartbeats are sent, pauses end, inactivity is noticed.
+    pub fn handle_timeout(&mut self, view: &mut View<'_>) {
+        self.take_timeout(view);
+    }
+
+    /// Delivers what may be delivered now, at most about a thousand messages or 1 MiB: what is left asks for another
+    /// call through [`Self::poll_timeout`].
+    pub fn drive(&mut self, view: &mut View<'_>) {
+        self.deliver_all(view);
+    }
+
+    /// When [`Self::handle_timeout`] and [`Self::drive`] are to be called at the latest; 0 for at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<i64> {
+        self.next_timeout()
+    }
+
+    /// Nothing is delivered until `until` (nanoseconds since 1970); past or `None` to go on.
+    pub fn pause(&mut self, until: Option<i64>, view: &mut View<'_>) {
+        self.set_pause(until, view);
+    }
+
+    /// Whether it is paused at `now`.
+    #[must_use]
+    pub fn is_paused(&self, now: i64) -> bool {
+        self.pause_end().is_some_and(|end| now < end)
+    }
+
+    /// Sets the consumer back (or forward) to `seq`, or to its ack floor when `seq` is 0; what was pending is
+    /// forgotten and consumer sequences start again. Returns the next sequence to be delivered.
+    ///
+    /// # Errors
+    /// 10204 when the deliver policy does not allow it, 10104 when the stream cannot be read.
+    pub fn reset(&mut self, seq: u64, view: &mut View<'_>) -> Result<u64, ApiError> {
+        self.set_back(seq, view)
+    }
+
+    /// The consumer ends, or its server: tells whom it keeps waiting.
+    pub fn close(&mut self, reason: CloseReason, view: &mut View<'_>) {
+        self.say_closed(reason, view);
+    }
+
+    /// Whether its inactivity threshold has passed: the stream deletes it then.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.lifecycle.expired
+    }
+
+    /// Whether the consumer is to be kept across a restart: not one that serves a passing client alone.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.keeping.is_kept()
+    }
+
+    /// The state to be kept as an attribute of the log, when it is time for it: at once for a double ack, a creation or
+    /// a reset; with the next group (`riding`: something else is sealed anyway) for plain acks; else 250 ms or 1,000
+    /// deliveries after the last. The caller stages it before it seals.
+    pub fn dirty_state(&mut self, now: i64, riding: bool) -> Option<Vec<u8>> {
+        self.keeping.is_due(now, riding).then(|| {
+            self.keeping.written(now);
+            self.encode_state()
+        })
+    }
+
+    /// Whether the stream must keep the record for this consumer: not acknowledged, and not given up.
+    #[must_use]
+    pub fn needs(&self, seq: u64, subject: &[u8]) -> bool {
+        if !self.filter.matches(subject) {
+            return false;
+        }
+        let wanted = match self.config.ack_policy {
+            AckPolicy::None | AckPolicy::All | AckPolicy::FlowControl => seq > self.floor.stream,
+            AckPolicy::Explicit => {
+                seq > self.floor.stream && (seq >= self.next_seq || self.unacked.get(seq).is_some())
+            }
+        };
+        wanted || self.unacked.redelivered().contains_key(&seq)
+    }
+
+    /// The sequences acknowledged since the last call, for streams whose retention depends on it.
+    pub fn take_acked(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.acked)
+    }
+}
+
+#[cfg(test)]
+mod tests;

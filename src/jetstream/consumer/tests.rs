@@ -1,0 +1,1 @@
+//! The consumer as a table of scenarios in virtual time.
