@@ -34,6 +34,7 @@ pub(crate) struct Builder {
     own_store: Option<Arc<TempDir>>,
     port: Option<u16>,
     bare: bool,
+    words: &'static [&'static str],
     args: Vec<OsString>,
     envs: Vec<(String, String)>,
 }
@@ -71,6 +72,12 @@ impl Builder {
         self.without_store()
     }
 
+    /// Another spelling of `serve`.
+    pub(crate) fn words(mut self, words: &'static [&'static str]) -> Self {
+        self.words = words;
+        self
+    }
+
     /// Starts the process and waits until it says that it is ready; panics with its output when it is not.
     pub(crate) async fn start(self) -> Server {
         let running = self.launch().await;
@@ -92,9 +99,10 @@ impl Builder {
         let port = self.port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
         let mut args: Vec<OsString> = Vec::new();
         match self.program {
-            Program::Weir if self.bare => args.push("serve".into()),
+            Program::Weir if self.bare => args.extend(self.words.iter().map(OsString::from)),
             Program::Weir => {
-                args.extend(["serve", "--port", &port, "--http", "127.0.0.1:0"].map(OsString::from));
+                args.extend(self.words.iter().map(OsString::from));
+                args.extend(["--port", &port, "--http", "127.0.0.1:0"].map(OsString::from));
                 if let Some(store) = &self.store {
                     args.push("--store".into());
                     args.push(store.into());
@@ -208,6 +216,7 @@ impl Server {
             own_store: Some(own),
             port: None,
             bare: false,
+            words: &["serve"],
             args: Vec::new(),
             envs: Vec::new(),
         }

@@ -1,0 +1,8 @@
+//! The commands of `weir` as typed in a shell: data, recordings, replay, and the life of the server around them.
+
+#![allow(clippy::disallowed_methods, reason = "tests of a running process live in real time")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod data;
