@@ -32,7 +32,6 @@ pub(super) async fn start(
     let core = client.core.clone();
     let (sender, queue) = mpsc::unbounded_channel();
     let (token, inbox) = core.open_request(sender);
-    #[expect(clippy::disallowed_methods, reason = "tokio's clock, which paused tests own")]
     let deadline = Instant::now() + timeout;
     let replies = Replies { core, token, subject: subject.to_owned(), timeout, deadline, queue };
     replies.core.publish(subject, Some(&inbox), headers, &payload).await?;
@@ -63,7 +62,6 @@ impl Replies {
         if message.payload.is_empty() && message.status() == Some(503) {
             return Err(RequestError::NoResponders { subject: self.subject.clone() });
         }
-        #[expect(clippy::disallowed_methods, reason = "tokio's clock, which paused tests own")]
         let now = Instant::now();
         self.deadline = now + self.timeout;
         Ok(message)

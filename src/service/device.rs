@@ -1,0 +1,338 @@
+//! Devices: their rows in the bucket `streams_devices`.
+//!
+//! A row describes a device and says how it is buffered. Any NATS client may write one; fields that Weir does not know are
+//! kept. The key is the id's code in lower case, so of two ids that differ only in case the first one seen stays.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use weir_protocol::time;
+
+use super::id::Id;
+use super::span;
+use super::table::{Table, TableError};
+use crate::client::jetstream::{JetStream, Storage};
+use crate::sys::clock::SharedClock;
+
+/// Window of a buffer for which none is given.
+pub const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
+/// Bytes of a buffer for which no limit is given: 256 MiB.
+pub const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
+/// Shortest window: JetStream keeps no message for less.
+pub const WINDOW_MIN: Duration = Duration::from_millis(100);
+
+/// How a device's messages are buffered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BufferText")]
+pub struct BufferSetting {
+    /// Whether they are.
+    pub enabled: bool,
+    /// How long a message stays: `5m`.
+    #[serde(with = "span::text")]
+    pub window: Duration,
+    /// Where: `memory` or `file`.
+    pub storage: Storage,
+    /// Bytes above which the oldest messages go before their time.
+    pub max_bytes: u64,
+}
+
+impl Default for BufferSetting {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            window: DEFAULT_WINDOW,
+            storage: Storage::Memory,
+            max_bytes: DEFAULT_BUFFER_BYTES,
+        }
+    }
+}
+
+/// A buffer as people write it: an object with any of the fields, or only the window.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BufferText {
+    Window(#[serde(with = "span::text")] Duration),
+    Fields {
+        enabled: Option<bool>,
+        #[serde(default, with = "span::optional")]
+        window: Option<Duration>,
+        storage: Option<Storage>,
+        max_bytes: Option<u64>,
+    },
+}
+
+impl From<BufferText> for BufferSetting {
+    /// A window of zero turns the buffer off.
+    fn from(text: BufferText) -> Self {
+        let default = Self::default();
+        let (enabled, window, storage, max_bytes) = match text {
+            BufferText::Window(window) => (None, Some(window), None, None),
+            BufferText::Fields { enabled, window, storage, max_bytes } => {
+                (enabled, window, storage, max_bytes)
+            }
+        };
+        let off = window.is_some_and(|window| window.is_zero());
+        Self {
+            enabled: enabled.unwrap_or(true) && !off,
+            window: window.filter(|window| !window.is_zero()).unwrap_or(default.window),
+            storage: storage.unwrap_or(default.storage),
+            max_bytes: max_bytes.filter(|bytes| *bytes > 0).unwrap_or(default.max_bytes),
+        }
+    }
+}
+
+/// A buffer that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BufferSettingError {
+    /// Below [`WINDOW_MIN`].
+    #[error("a buffer window of {} is shorter than {}", span::format(*.0), span::format(WINDOW_MIN))]
+    Window(Duration),
+}
+
+impl BufferSetting {
+    /// # Errors
+    /// When it is enabled with a window that no stream can have.
+    pub fn check(&self) -> Result<(), BufferSettingError> {
+        if self.enabled && self.window < WINDOW_MIN {
+            return Err(BufferSettingError::Window(self.window));
+        }
+        Ok(())
+    }
+}
+
+/// A device's row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its id, in the case in which it was first seen.
+    pub device_id: Id,
+    /// What it is.
+    #[serde(default)]
+    pub description: String,
+    /// Where it is.
+    #[serde(default)]
+    pub location: String,
+    /// Whose it is.
+    #[serde(default)]
+    pub owner: String,
+    /// How it is buffered; absent: as the service's default says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferSetting>,
+    /// When the row was last written.
+    #[serde(default, with = "time::optional")]
+    pub updated: Option<i64>,
+    /// What others keep here.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Device {
+    /// A row that says nothing yet.
+    #[must_use]
+    pub fn new(device_id: Id) -> Self {
+        Self {
+            device_id,
+            description: String::new(),
+            location: String::new(),
+            owner: String::new(),
+            buffer: None,
+            updated: None,
+            other: Map::new(),
+        }
+    }
+}
+
+/// Fields to set; the others stay.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceChange {
+    /// What it is.
+    pub description: Option<String>,
+    /// Where it is.
+    pub location: Option<String>,
+    /// Whose it is.
+    pub owner: Option<String>,
+    /// How it is buffered.
+    pub buffer: Option<BufferSetting>,
+}
+
+impl DeviceChange {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A call on devices that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// There is none.
+    #[error("there is no device {0:?}")]
+    Unknown(String),
+    /// An id that differs only in case is known already.
+    #[error("device {wanted:?} differs only in case from device {known:?}")]
+    OtherCase {
+        /// The id asked for.
+        wanted: String,
+        /// The id that is there.
+        known: String,
+    },
+    /// No field to set.
+    #[error("nothing to set: give a description, a location, an owner or a buffer")]
+    NothingToSet,
+    /// The buffer.
+    #[error(transparent)]
+    Buffer(#[from] BufferSettingError),
+    /// The bucket.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// The rows of all devices. Cheap to clone.
+#[derive(Clone)]
+pub struct DeviceStore {
+    table: Table<Device>,
+    clock: SharedClock,
+}
+
+impl DeviceStore {
+    /// Opens the bucket.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn open(jetstream: &JetStream, bucket: &str, clock: SharedClock) -> Result<Self, TableError> {
+        Ok(Self { table: Table::open(jetstream, bucket, "Devices and their buffers").await?, clock })
+    }
+
+    /// The rows as they are in memory, for whoever follows their changes.
+    #[must_use]
+    pub fn table(&self) -> &Table<Device> {
+        &self.table
+    }
+
+    /// All devices, by key.
+    #[must_use]
+    pub fn list(&self) -> Vec<Device> {
+        self.table.all()
+    }
+
+    /// One device.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unknown`], [`DeviceError::OtherCase`], or the server's error.
+    pub async fn get(&self, id: &Id) -> Result<Device, DeviceError> {
+        match self.table.get(&id.key()).await? {
+            Some((device, _)) => same_case(id, device),
+            None => Err(DeviceError::Unknown(id.to_string())),
+        }
+    }
+
+    /// The row of a device, made if it is not there. Whether it was made comes with it.
+    ///
+    /// # Errors
+    /// [`DeviceError::OtherCase`], or the server's error.
+    pub async fn ensure(&self, id: &Id) -> Result<(Device, bool), DeviceError> {
+        if let Some(device) = self.table.cached(&id.key()) {
+            return Ok((same_case(id, device)?, false));
+        }
+        let device = Device { updated: Some(self.clock.wall()), ..Device::new(id.clone()) };
+        match self.table.create(&id.key(), &device).await {
+            Ok(_) => Ok((device, true)),
+            Err(error) if error.is_conflict() => Ok((self.get(id).await?, false)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets fields of a device and stamps the row; makes the row if it is not there.
+    ///
+    /// # Errors
+    /// No field at all, a buffer that cannot be, [`DeviceError::OtherCase`], or the server's error.
+    pub async fn set(&self, id: &Id, change: DeviceChange) -> Result<Device, DeviceError> {
+        if change.is_empty() {
+            return Err(DeviceError::NothingToSet);
+        }
+        if let Some(buffer) = &change.buffer {
+            buffer.check()?;
+        }
+        self.ensure(id).await?;
+        let mut other_case = None;
+        let changed = self
+            .table
+            .modify(&id.key(), |device| {
+                if let Err(error) = same_case(id, device.clone()) {
+                    other_case = Some(error);
+                    return false;
+                }
+                let DeviceChange { description, location, owner, buffer } = change.clone();
+                for (field, value) in [
+                    (&mut device.description, description),
+                    (&mut device.location, location),
+                    (&mut device.owner, owner),
+                ] {
+                    if let Some(value) = value {
+                        *field = value;
+                    }
+                }
+                if buffer.is_some() {
+                    device.buffer = buffer;
+                }
+                device.updated = Some(self.clock.wall());
+                true
+            })
+            .await?;
+        match (other_case, changed) {
+            (Some(error), _) => Err(error),
+            (None, Some(device)) => Ok(device),
+            (None, None) => Err(DeviceError::Unknown(id.to_string())),
+        }
+    }
+
+    /// Deletes a device's row. Its buffer goes with it, once it is not being recorded.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unknown`], [`DeviceError::OtherCase`], or the server's error.
+    pub async fn delete(&self, id: &Id) -> Result<(), DeviceError> {
+        self.get(id).await?;
+        Ok(self.table.delete(&id.key()).await?)
+    }
+}
+
+fn same_case(wanted: &Id, device: Device) -> Result<Device, DeviceError> {
+    if device.device_id == *wanted {
+        Ok(device)
+    } else {
+        Err(DeviceError::OtherCase { wanted: wanted.to_string(), known: device.device_id.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_however_much_of_it_is_written() {
+        let row: Device = serde_json::from_str(r#"{"device_id":"dev-1","rack":7}"#).unwrap();
+        assert_eq!((row.device_id.as_str(), &row.buffer, row.updated), ("dev-1", &None, None));
+        assert_eq!(serde_json::to_value(&row).unwrap()["rack"], 7);
+        let buffer =
+            |text: &str| serde_json::from_str::<BufferSetting>(text).map_err(|error| error.to_string());
+        let two_minutes = BufferSetting { window: Duration::from_secs(120), ..BufferSetting::default() };
+        assert_eq!(buffer(r#""2m""#), Ok(two_minutes.clone()));
+        assert_eq!(buffer(r#"{"window":"2m"}"#), Ok(two_minutes.clone()));
+        assert_eq!(buffer(r#"{"window":"2m","storage":"file"}"#).unwrap().storage, Storage::File);
+        assert!(!buffer(r#"{"enabled":false}"#).unwrap().enabled);
+        assert!(!buffer(r#""0s""#).unwrap().enabled);
+        assert!(buffer(r#""soon""#).is_err());
+        let again = serde_json::to_string(&two_minutes).unwrap();
+        assert_eq!(again, r#"{"enabled":true,"window":"2m","storage":"memory","max_bytes":268435456}"#);
+        assert_eq!(buffer(&again), Ok(two_minutes));
+    }
+
+    #[test]
+    fn a_window_that_no_stream_can_have_is_refused() {
+        let short = BufferSetting { window: Duration::from_millis(99), ..BufferSetting::default() };
+        assert_eq!(short.check().unwrap_err().to_string(), "a buffer window of 99ms is shorter than 100ms");
+        assert_eq!(BufferSetting { enabled: false, ..short }.check(), Ok(()));
+    }
+}
