@@ -25,8 +25,6 @@ const SPIN: Duration = Duration::from_micros(200);
 pub(super) struct Paced<T> {
     /// When it was recorded, nanoseconds since 1970.
     pub(super) time: i64,
-    /// Messages of an earlier run (before a jump) are dropped.
-    pub(super) run: u64,
     /// What travels.
     pub(super) message: T,
 }
@@ -49,7 +47,6 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
-    run: u64,
     steps: u64,
     stopped: bool,
 }
@@ -71,7 +68,7 @@ pub(super) fn start<T: Send + 'static>(
     if paused {
         schedule.pause(now);
     }
-    let state = State { schedule, run: 0, steps: 0, stopped: false };
+    let state = State { schedule, steps: 0, stopped: false };
     let shared =
         Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), changes: AtomicU64::new(0) });
     let control = Control { shared, clock };
@@ -84,24 +81,12 @@ pub(super) fn start<T: Send + 'static>(
             if std::mem::take(&mut first) {
                 pacer.begin();
             }
-            match pacer.wait(&paced) {
-                Wait::Due => {
-                    if due.blocking_send(paced).is_err() {
-                        return;
-                    }
-                }
-                Wait::Dropped => {}
-                Wait::Stopped => return,
+            if !pacer.wait(paced.time) || due.blocking_send(paced).is_err() {
+                return;
             }
         }
     })?;
     Ok((input, output, control))
-}
-
-enum Wait {
-    Due,
-    Dropped,
-    Stopped,
 }
 
 impl Control {
@@ -122,21 +107,14 @@ impl Control {
         self.change(|state| state.steps = state.steps.saturating_add(1));
     }
 
-    /// Begins a new run: messages of the former one are dropped, the first of the new one is due at once. Returns its number.
-    pub(super) fn jump(&self) -> u64 {
-        let now = self.clock.monotonic();
-        let mut run = 0;
-        self.change(|state| {
-            state.schedule.jump(now);
-            state.run = state.run.saturating_add(1);
-            run = state.run;
-        });
-        run
-    }
-
     /// Ends the thread; what was not due yet is dropped.
     pub(super) fn stop(&self) {
         self.change(|state| state.stopped = true);
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().stopped
     }
 
     /// Whether the replay stands still.
@@ -165,33 +143,31 @@ impl Control {
         self.lock().schedule.jump(now);
     }
 
-    fn wait<T>(&self, paced: &Paced<T>) -> Wait {
+    /// Returns when the message recorded at `time` is due; false when stopped before.
+    fn wait(&self, time: i64) -> bool {
         let mut state = self.lock();
         loop {
             if state.stopped {
-                return Wait::Stopped;
+                return false;
             }
-            if paced.run != state.run {
-                return Wait::Dropped;
-            }
-            match state.schedule.due(paced.time) {
+            match state.schedule.due(time) {
                 Due::Paused if state.steps == 0 => {
                     state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 Due::Paused => {
                     state.steps -= 1;
-                    state.schedule.sent(paced.time);
-                    return Wait::Due;
+                    state.schedule.sent(time);
+                    return true;
                 }
                 Due::Now => {
-                    state.schedule.sent(paced.time);
-                    return Wait::Due;
+                    state.schedule.sent(time);
+                    return true;
                 }
                 Due::At(at) => {
                     let left = at.saturating_sub(self.clock.monotonic());
                     if left.is_zero() {
-                        state.schedule.sent(paced.time);
-                        return Wait::Due;
+                        state.schedule.sent(time);
+                        return true;
                     } else if left > SPIN {
                         let sleep = left.saturating_sub(SPIN);
                         state = self
@@ -225,9 +201,9 @@ mod tests {
 
     const MS: i64 = 1_000_000;
 
-    async fn send(input: &mpsc::Sender<Paced<u32>>, run: u64, times: &[i64]) {
+    async fn send(input: &mpsc::Sender<Paced<u32>>, times: &[i64]) {
         for (n, &time) in (0..).zip(times) {
-            input.send(Paced { time, run, message: n }).await.unwrap();
+            input.send(Paced { time, message: n }).await.unwrap();
         }
     }
 
@@ -237,7 +213,7 @@ mod tests {
         let (input, mut output, _) = start::<u32>(clock.clone(), Pace::Speed(10.0), None, false).unwrap();
         let times = [0, MS, MS, 100 * MS, 300 * MS];
         let begun = clock.monotonic();
-        send(&input, 0, &times).await;
+        send(&input, &times).await;
         drop(input);
         for (n, time) in (0..).zip(times) {
             let paced = output.recv().await.unwrap();
@@ -252,7 +228,7 @@ mod tests {
     async fn a_paused_pacer_steps_then_goes_on() {
         let (input, mut output, control) =
             start::<u32>(SystemClock::shared(), Pace::Unpaced, None, true).unwrap();
-        send(&input, 0, &[0, 0, 0]).await;
+        send(&input, &[0, 0, 0]).await;
         control.step();
         assert_eq!(output.recv().await.unwrap().message, 0);
         assert!(output.try_recv().is_err());
@@ -263,21 +239,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_jump_drops_what_was_read_ahead() {
-        let (input, mut output, control) =
-            start::<u32>(SystemClock::shared(), Pace::Speed(1.0), None, false).unwrap();
-        send(&input, 0, &[0, 3_600_000 * MS]).await;
-        assert_eq!(output.recv().await.unwrap().message, 0);
-        let run = control.jump();
-        input.send(Paced { time: 5, run, message: 7 }).await.unwrap();
-        assert_eq!(output.recv().await.unwrap().message, 7);
-    }
-
-    #[tokio::test]
     async fn stop_ends_a_long_wait() {
         let (input, mut output, control) =
             start::<u32>(SystemClock::shared(), Pace::Speed(1.0), None, false).unwrap();
-        send(&input, 0, &[0, 3_600_000 * MS]).await;
+        send(&input, &[0, 3_600_000 * MS]).await;
         assert!(output.recv().await.is_some());
         control.stop();
         assert!(output.recv().await.is_none());
