@@ -12,3 +12,4 @@ pub mod jetstream;
 pub mod op;
 pub mod subject;
 pub mod time;
+pub mod transform;
