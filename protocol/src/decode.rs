@@ -33,7 +33,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use nom::bytes::complete::{take_while, take_while1};
 use nom::combinator::{all_consuming, opt};
 use nom::sequence::{preceded, terminated};
@@ -171,6 +171,16 @@ impl ClientDecoder {
         line: Line<'a>,
         arguments: &'a [u8],
     ) -> Result<Option<(ClientOp<'a>, usize)>, ProtocolError> {
+        // Nearly every PUB is spaced as clients space it; reading that form backwards takes half the time.
+        if let Some((subject, reply, size)) = canonical_publish(arguments) {
+            self.check_payload(size)?;
+            let Some(frame) = self.framing.payload(bytes, line, size)? else { return Ok(None) };
+            let before = "PUB ".len().saturating_add(subject.len()).saturating_add(1);
+            let ends_in_crlf = line.end == line.text.len().saturating_add(2);
+            let tail = if ends_in_crlf { bytes.get(before..frame.end).unwrap_or_default() } else { &[] };
+            let publish = Publish { subject, reply, headers: &[], payload: frame.payload, tail };
+            return Ok(Some((ClientOp::Pub(publish), frame.end)));
+        }
         let fail = |problem| malformed("PUB", problem, line.text);
         let (subject, second, third) = publish_arguments(arguments).ok_or_else(|| fail(ARGUMENT_COUNT))?;
         let (reply, last) = match third {
@@ -180,13 +190,7 @@ impl ClientDecoder {
         let size = size(last).ok_or_else(|| fail(BAD_SIZE))?;
         self.check_payload(size)?;
         let Some(frame) = self.framing.payload(bytes, line, size)? else { return Ok(None) };
-        let publish = Publish {
-            subject,
-            reply,
-            headers: &[],
-            payload: frame.payload,
-            tail: tail(bytes, line, frame, subject, [reply, &[], last]),
-        };
+        let publish = Publish { subject, reply, headers: &[], payload: frame.payload, tail: &[] };
         Ok(Some((ClientOp::Pub(publish), frame.end)))
     }
 
@@ -218,7 +222,7 @@ impl ClientDecoder {
         let tail = if headers.is_empty() {
             &[]
         } else {
-            tail(bytes, line, frame, subject, [reply, header_digits, total_digits])
+            header_tail(bytes, line, frame, subject, [reply, header_digits, total_digits])
         };
         Ok(Some((ClientOp::Pub(Publish { subject, reply, headers, payload, tail }), frame.end)))
     }
@@ -231,23 +235,25 @@ impl ClientDecoder {
     }
 }
 
-/// What follows `MSG <subject> <sid> ` in a delivery, if this line is spaced as a server's own would be.
+/// What follows `HMSG <subject> <sid> ` in a delivery, if this line is spaced as a server's own would be.
 ///
-/// It is when the line is exactly as long as verb, blank, arguments joined by one space, CR and LF are.
-#[inline]
-fn tail<'a>(bytes: &'a [u8], line: Line<'_>, frame: Frame<'_>, subject: &[u8], rest: [&[u8]; 3]) -> &'a [u8] {
+/// It is when the line is exactly as long as verb, arguments, one blank between each, CR and LF are, and the blanks are no tabs.
+fn header_tail<'a>(
+    bytes: &'a [u8],
+    line: Line<'_>,
+    frame: Frame<'_>,
+    subject: &[u8],
+    rest: [&[u8]; 3],
+) -> &'a [u8] {
     let [reply, header_size, size] = rest;
-    let with_space = |part: &[u8]| if part.is_empty() { 0 } else { part.len().saturating_add(1) };
-    let rest = with_space(reply).saturating_add(with_space(header_size)).saturating_add(size.len());
-    let verb = if header_size.is_empty() { "PUB ".len() } else { "HPUB ".len() };
-    let before = verb.saturating_add(subject.len()).saturating_add(1);
-    let canonical = before.saturating_add(rest);
-    if line.text.len() != canonical || line.end != canonical.saturating_add(2) {
-        return &[];
-    }
-    // Of the right length, the arguments have one blank between them; only a space is what a server sends.
-    let is_plain = header_size.is_empty() && reply.is_empty();
-    if !is_plain && memchr(b'\t', line.text).is_some() {
+    let before = "HPUB ".len().saturating_add(subject.len()).saturating_add(1);
+    let reply = if reply.is_empty() { 0 } else { reply.len().saturating_add(1) };
+    let sizes = header_size.len().saturating_add(1).saturating_add(size.len());
+    let canonical = before.saturating_add(reply).saturating_add(sizes);
+    if line.text.len() != canonical
+        || line.end != canonical.saturating_add(2)
+        || memchr(b'\t', line.text).is_some()
+    {
         return &[];
     }
     bytes.get(before..frame.end).unwrap_or_default()
@@ -562,6 +568,26 @@ type Bytes2or3<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
 type Bytes3or4<'a> = (&'a [u8], &'a [u8], &'a [u8], Option<&'a [u8]>);
 type Bytes3to5<'a> = (&'a [u8], &'a [u8], &'a [u8], Option<&'a [u8]>, Option<&'a [u8]>);
 
+/// `<subject> [reply] <size>` with one space between the arguments and none around them, which has to be told from every
+/// other spelling here, not judged: what is not of this form gets `None` and goes the general way.
+#[inline]
+fn canonical_publish(input: &[u8]) -> Option<(&[u8], &[u8], usize)> {
+    let digits = input.iter().rev().take(MAX_SIZE_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
+    let (rest, last) = input.split_at_checked(input.len().checked_sub(digits)?)?;
+    let rest = rest.strip_suffix(b" ")?;
+    let size = size(last)?;
+    match memchr2(b' ', b'\t', rest) {
+        None if rest.is_empty() => None,
+        None => Some((rest, &[], size)),
+        Some(at) => {
+            let (subject, reply) = rest.split_at_checked(at)?;
+            let reply = reply.strip_prefix(b" ")?;
+            let is_one_token = !reply.is_empty() && memchr2(b' ', b'\t', reply).is_none();
+            (is_one_token && !subject.is_empty()).then_some((subject, reply, size))
+        }
+    }
+}
+
 /// `<subject> [reply] <size>`
 #[inline]
 fn publish_arguments(input: &[u8]) -> Option<Bytes2or3<'_>> {
@@ -625,4 +651,27 @@ fn malformed(verb: &'static str, problem: &'static str, line: &[u8]) -> Protocol
 
 fn snippet(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..SNIPPET).unwrap_or(bytes)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The short way and the general way read the same, and the short way reads every canonical line.
+        #[test]
+        fn the_short_way_agrees_with_the_general_one(input in proptest::collection::vec(
+            prop_oneof![3 => Just(b'1'), 2 => Just(b' '), 1 => Just(b'\t'), 2 => Just(b'a'), 1 => any::<u8>()], 0..16)) {
+            let general = publish_arguments(&input).and_then(|(subject, second, third)| {
+                let (reply, last) = third.map_or((&[][..], second), |third| (second, third));
+                Some((subject, reply, size(last)?))
+            });
+            let canonical = general.is_some_and(|_| {
+                input.split(|&b| b == b' ').all(|part| !part.is_empty()) && !input.contains(&b'\t')
+            });
+            prop_assert_eq!(canonical_publish(&input), general.filter(|_| canonical));
+        }
+    }
 }

@@ -255,7 +255,7 @@ fn the_tail_is_canonical_or_empty() {
         ("PUB a r 2\r\nhi\r\n", "r 2\r\nhi\r\n"),
         ("pub a r 02\r\nhi\r\n", "r 02\r\nhi\r\n"),
         ("PUB\ta 2\r\nhi\r\n", "2\r\nhi\r\n"),
-        ("PUB a\t2\r\nhi\r\n", "2\r\nhi\r\n"),
+        ("PUB a\t2\r\nhi\r\n", ""),
         ("HPUB a r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", "r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"),
         ("HPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", "12 14\r\nNATS/1.0\r\n\r\nhi\r\n"),
         ("PUB a r\t2\r\nhi\r\n", ""),
