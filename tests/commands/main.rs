@@ -6,3 +6,6 @@
 mod support;
 
 mod data;
+mod record;
+mod replay;
+mod serve;

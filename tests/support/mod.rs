@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub(crate) mod capture;
 pub(crate) mod http;
 pub(crate) mod jetstream;
 pub(crate) mod server;

@@ -33,6 +33,7 @@ pub(crate) struct Builder {
     store: Option<PathBuf>,
     own_store: Option<Arc<TempDir>>,
     port: Option<u16>,
+    services_of: Option<String>,
     bare: bool,
     words: &'static [&'static str],
     args: Vec<OsString>,
@@ -99,6 +100,11 @@ impl Builder {
         let port = self.port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
         let mut args: Vec<OsString> = Vec::new();
         match self.program {
+            Program::Weir if self.services_of.is_some() => {
+                args.extend(self.words.iter().map(OsString::from));
+                let url = self.services_of.clone().unwrap_or_default();
+                args.extend(["--server", &url, "--http", "127.0.0.1:0"].map(OsString::from));
+            }
             Program::Weir if self.bare => args.extend(self.words.iter().map(OsString::from)),
             Program::Weir => {
                 args.extend(self.words.iter().map(OsString::from));
@@ -208,6 +214,13 @@ impl Server {
         )
     }
 
+    /// The services of `weir serve` alone, as clients of the server at `url`.
+    pub(crate) fn services_of(url: &str) -> Builder {
+        let mut builder = Self::builder(Program::Weir).without_store();
+        builder.services_of = Some(url.to_owned());
+        builder
+    }
+
     fn builder(program: Program) -> Builder {
         let own = Arc::new(TempDir::with_prefix("weir-test-").expect("a temporary folder"));
         Builder {
@@ -215,6 +228,7 @@ impl Server {
             store: Some(own.path().join("store")),
             own_store: Some(own),
             port: None,
+            services_of: None,
             bare: false,
             words: &["serve"],
             args: Vec::new(),

@@ -1,0 +1,100 @@
+//! `weir record list`, `show`, `status`, `delete` and `purge-all`.
+
+use serde_json::Value;
+
+use crate::support::capture::{ingest, recording, row, start_recording, stop_recording};
+use crate::support::{Server, api, eventually, refused, weir_err, weir_ok};
+
+/// Sessions `a1` and `a2` of device `a`, `b1` of device `b`, each with three messages.
+async fn three_sessions(server: &Server) -> async_nats::Client {
+    let client = server.connect().await;
+    for (device, session) in [("a", "a1"), ("a", "a2"), ("b", "b1")] {
+        start_recording(&client, device, session).await;
+        ingest(server.http(), device, 1..=3).await;
+        stop_recording(&client, session).await;
+    }
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_063_list_prints_sessions_filtered_by_device() {
+    let server = Server::start().await;
+    let url = server.url();
+    let empty = weir_ok(&url, &["record", "list"]).await;
+    assert!(empty.to_lowercase().contains("no "), "an empty list says so: {empty:?}");
+    three_sessions(&server).await;
+    let list = weir_ok(&url, &["record", "list"]).await;
+    for session in ["a1", "a2", "b1"] {
+        let line =
+            list.lines().find(|line| line.contains(session)).unwrap_or_else(|| panic!("{session}: {list}"));
+        assert!(line.contains('3'), "the number of messages: {line}");
+        assert!(
+            line.split_whitespace().count() >= 6,
+            "session, device, start, end, duration, messages: {line}"
+        );
+    }
+    let of_a = weir_ok(&url, &["record", "list", "--device-id", "a"]).await;
+    assert!(of_a.contains("a1") && of_a.contains("a2") && !of_a.contains("b1"), "{of_a}");
+    let json = weir_ok(&url, &["record", "list", "--device-id", "b", "--json"]).await;
+    let json: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let rows = json.first().and_then(Value::as_array).unwrap_or(&json);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["session_id"], "b1");
+    assert_eq!(rows[0]["message_count"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_064_show_and_status_print_one_session() {
+    let server = Server::start().await;
+    let url = server.url();
+    let args = [
+        "record",
+        "start",
+        "--device-id",
+        "dev",
+        "--session-id",
+        "s",
+        "--retention",
+        "24h",
+        "--note",
+        "first run",
+    ];
+    weir_ok(&url, &args).await;
+    let status = weir_ok(&url, &["record", "status", "--session-id", "s"]).await;
+    assert!(status.contains("running"), "{status}");
+    ingest(server.http(), "dev", 1..=4).await;
+    weir_ok(&url, &["record", "stop", "--session-id", "s"]).await;
+    let show = weir_ok(&url, &["record", "show", "--session-id", "s"]).await;
+    for part in ["STREAMS_REC_s", "monitor.dev", "24h", "first run", "dev"] {
+        assert!(show.contains(part), "{part}: {show}");
+    }
+    let status = weir_ok(&url, &["record", "status", "--session-id", "s"]).await;
+    assert!(status.contains("stopped") && status.contains('4'), "{status}");
+    let error = weir_err(&url, &["record", "show", "--session-id", "nope"]).await;
+    assert!(error.contains("nope"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_065_delete_and_purge_all_remove_streams_and_rows() {
+    let server = Server::start().await;
+    let url = server.url();
+    let client = three_sessions(&server).await;
+    weir_ok(&url, &["record", "delete", "--session-id", "a1"]).await;
+    refused(&api(&client, &format!("STREAM.INFO.{}", recording("a1")), &Value::Null).await, 10059);
+    assert_eq!(row(&client, "streams_session", "a1").await, None);
+    let error = weir_err(&url, &["record", "delete", "--session-id", "a1"]).await;
+    assert!(error.contains("a1"), "{error}");
+    let report = weir_ok(&url, &["record", "purge-all", "--yes"]).await;
+    assert!(report.contains('2'), "it reports how many: {report}");
+    eventually("no recording is left", || async {
+        let names = api(&client, "STREAM.NAMES", &Value::Null).await;
+        let names = names["streams"].as_array().cloned().unwrap_or_default();
+        let left =
+            names.iter().filter(|name| name.as_str().is_some_and(|name| name.starts_with("STREAMS_REC_")));
+        (left.count() == 0).then_some(())
+    })
+    .await;
+    for session in ["a2", "b1"] {
+        assert_eq!(row(&client, "streams_session", session).await, None);
+    }
+}

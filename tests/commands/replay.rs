@@ -1,0 +1,257 @@
+//! `weir replay`: what is published, when, where, and what stays behind.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, Message};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::support::capture::{
+    ingest, number, numbers, recorded, recording, start_recording, stop_recording,
+};
+use crate::support::jetstream::{drain, header, take};
+use crate::support::{Server, api, weir_err, weir_ok};
+
+/// A session `s` of device `dev` with `count` numbered messages, `gap` apart, each with a header of its own.
+async fn record(server: &Server, count: u64, gap: Duration) -> Client {
+    let client = server.connect().await;
+    start_recording(&client, "dev", "s").await;
+    let start = Instant::now();
+    for n in 1..=count {
+        let due = start + gap * u32::try_from(n - 1).expect("small");
+        tokio::time::sleep_until(due.into()).await;
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("X-Own", format!("own-{n}"));
+        let payload = json!({"n": n}).to_string();
+        client.publish_with_headers("monitor.dev", headers, payload.into()).await.expect("publish");
+        client.flush().await.expect("flush");
+    }
+    stop_recording(&client, "s").await;
+    assert_eq!(numbers(&recorded(&client, "s").await), (1..=count).collect::<Vec<_>>());
+    client
+}
+
+fn payload_numbers(messages: &[Message]) -> Vec<u64> {
+    messages.iter().map(|message| number(&message.payload)).collect()
+}
+
+/// `weir replay ARGS`, running.
+fn replay(server: &Server, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .arg("replay")
+        .args(args)
+        .env("NATS_URL", server.url())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// Replays and notes when each message arrived.
+async fn timed(
+    server: &Server,
+    client: &Client,
+    args: &[&str],
+    count: usize,
+) -> (Vec<Message>, Vec<Duration>) {
+    let mut playback = client.subscribe("playback").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    let mut all: Vec<&str> = vec!["s", "--target", "playback"];
+    all.extend(args);
+    let mut child = replay(server, &all);
+    let (mut messages, mut times) = (Vec::new(), Vec::new());
+    let mut first = None;
+    while messages.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(60), playback.next()).await;
+        let message =
+            next.unwrap_or_else(|_| panic!("{} of {count} came", messages.len())).expect("a message");
+        times.push(first.get_or_insert_with(Instant::now).elapsed());
+        messages.push(message);
+    }
+    let status =
+        tokio::time::timeout(Duration::from_secs(20), child.wait()).await.expect("it ends").expect("status");
+    assert!(status.success(), "{status}");
+    (messages, times)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_066_every_message_once_in_order_on_the_target() {
+    let server = Server::start().await;
+    let client = record(&server, 100, Duration::ZERO).await;
+    for (args, subject) in [
+        (vec!["s"], "streams.playback.dev"),
+        (vec!["s", "--target", "elsewhere"], "elsewhere"),
+        (vec!["s", "--map", "monitor.>=test.>"], "test.dev"),
+    ] {
+        let mut playback = client.subscribe(subject).await.expect("subscribe");
+        client.flush().await.expect("flush");
+        let mut all = vec!["replay"];
+        all.extend(args);
+        all.extend(["--speed", "100"]);
+        weir_ok(&server.url(), &all).await;
+        let messages = drain(&mut playback, Duration::from_millis(300)).await;
+        assert_eq!(payload_numbers(&messages), (1..=100).collect::<Vec<_>>(), "on {subject}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_067_speed_1_keeps_the_original_gaps() {
+    let server = Server::start().await;
+    let client = record(&server, 8, Duration::from_millis(200)).await;
+    let originals = recorded(&client, "s").await;
+    let at = |index: usize| originals[index].time.parse::<jiff::Timestamp>().expect("a time").as_nanosecond();
+    let (messages, times) = timed(&server, &client, &[], 8).await;
+    assert_eq!(payload_numbers(&messages), (1..=8).collect::<Vec<_>>());
+    for (n, time) in times.iter().enumerate() {
+        let due = Duration::from_nanos(u64::try_from(at(n) - at(0)).expect("in order"));
+        assert!(time.abs_diff(due) < Duration::from_millis(60), "message {n}: due {due:?}, came {time:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_068_speed_5_takes_a_fifth_and_a_quarter_four_times() {
+    let server = Server::start().await;
+    let client = record(&server, 6, Duration::from_millis(200)).await;
+    for (speed, expected) in [("5", 200), ("0.25", 4000)] {
+        let (messages, times) = timed(&server, &client, &["--speed", speed], 6).await;
+        assert_eq!(messages.len(), 6);
+        let took = *times.last().expect("times");
+        let expected = Duration::from_millis(expected);
+        assert!(
+            took.abs_diff(expected) < Duration::from_millis(100) + expected / 20,
+            "speed {speed}: {took:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_069_speed_0_means_1_and_impossible_speeds_are_refused() {
+    let server = Server::start().await;
+    let client = record(&server, 4, Duration::from_millis(200)).await;
+    let (_, times) = timed(&server, &client, &["--speed", "0"], 4).await;
+    let took = *times.last().expect("times");
+    assert!(took.abs_diff(Duration::from_millis(600)) < Duration::from_millis(150), "speed 0: {took:?}");
+    let mut playback = client.subscribe("streams.playback.>").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    for bad in ["-1", "NaN", "inf", "-inf", "0.001", "1001", "fast"] {
+        let flag = format!("--speed={bad}");
+        let error = weir_err(&server.url(), &["replay", "s", &flag]).await;
+        assert!(error.contains("speed") && error.contains(bad), "{bad}: {error}");
+    }
+    assert!(
+        drain(&mut playback, Duration::from_millis(300)).await.is_empty(),
+        "a refused replay publishes nothing"
+    );
+    let error = weir_err(&server.url(), &["replay", "nope"]).await;
+    assert!(error.contains("nope"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_070_headers_stay_and_four_are_added() {
+    let server = Server::start().await;
+    let client = record(&server, 3, Duration::from_millis(10)).await;
+    let originals = recorded(&client, "s").await;
+    let before = jiff::Timestamp::now();
+    let (messages, _) = timed(&server, &client, &[], 3).await;
+    for (n, (message, original)) in messages.iter().zip(&originals).enumerate() {
+        assert_eq!(header(message, "X-Own"), Some(format!("own-{}", n + 1).as_str()));
+        assert_eq!(header(message, "X-Streams-Device"), Some("dev"));
+        assert_eq!(header(message, "X-Streams-Session"), Some("s"));
+        let time = |name: &str| {
+            let value = header(message, name).unwrap_or_else(|| panic!("{name} is missing"));
+            value.parse::<jiff::Timestamp>().unwrap_or_else(|error| panic!("{name} {value}: {error}"))
+        };
+        let recorded_at: jiff::Timestamp = original.time.parse().expect("a time");
+        assert_eq!(time("X-Streams-Recorded-At"), recorded_at);
+        assert!(
+            time("X-Streams-Replayed-At") >= before
+                && time("X-Streams-Replayed-At") <= jiff::Timestamp::now()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_071_a_start_time_skips_what_was_before_it() {
+    let server = Server::start().await;
+    let client = record(&server, 10, Duration::from_millis(20)).await;
+    let originals = recorded(&client, "s").await;
+    let (messages, _) = timed(&server, &client, &["--from", &originals[6].time, "--speed", "100"], 4).await;
+    assert_eq!(payload_numbers(&messages), [7, 8, 9, 10]);
+    let (messages, _) = timed(
+        &server,
+        &client,
+        &["--from", &originals[2].time, "--to", &originals[4].time, "--speed", "100"],
+        2,
+    )
+    .await;
+    assert_eq!(payload_numbers(&messages)[..2], [3, 4]);
+    let error = weir_err(&server.url(), &["replay", "s", "--from", "yesterday-ish"]).await;
+    assert!(error.contains("yesterday-ish"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_072_a_stopped_replay_continues_at_the_next_message() {
+    let server = Server::start().await;
+    let client = record(&server, 100, Duration::from_millis(20)).await;
+    let mut playback = client.subscribe("playback").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    let mut child = replay(&server, &["s", "--target", "playback"]);
+    let mut seen = take(&mut playback, 40).await;
+    let pid = child.id().expect("it runs").to_string();
+    let signalled = std::process::Command::new("sh").args(["-c", "kill -s INT \"$0\"", &pid]).status();
+    assert!(signalled.expect("a shell runs").success());
+    tokio::time::timeout(Duration::from_secs(10), child.wait()).await.expect("it ends").expect("status");
+    seen.extend(drain(&mut playback, Duration::from_millis(300)).await);
+    assert!(seen.len() < 100, "it was interrupted, but had published everything");
+    weir_ok(&server.url(), &["replay", "s", "--target", "playback", "--resume", "--speed", "100"]).await;
+    seen.extend(drain(&mut playback, Duration::from_millis(300)).await);
+    assert_eq!(payload_numbers(&seen), (1..=100).collect::<Vec<_>>(), "all, none twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_073_a_slow_replay_neither_repeats_nor_ends_early() {
+    // Longer than any ack wait (30 s by default): a replay must not depend on one.
+    let server = Server::start().await;
+    let client = record(&server, 36, Duration::from_millis(10)).await;
+    let (messages, times) = timed(&server, &client, &["--rate", "1"], 36).await;
+    assert_eq!(payload_numbers(&messages), (1..=36).collect::<Vec<_>>());
+    let took = *times.last().expect("times");
+    assert!(took >= Duration::from_secs(34), "one a second: {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_074_two_replays_are_independent_and_leave_nothing_behind() {
+    let server = Server::start().await;
+    let client = record(&server, 20, Duration::from_millis(25)).await;
+    let mut one = client.subscribe("one").await.expect("subscribe");
+    let mut two = client.subscribe("two").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    let mut first = replay(&server, &["s", "--target", "one"]);
+    let mut second = replay(&server, &["s", "--target", "two", "--speed", "2"]);
+    for child in [&mut first, &mut second] {
+        let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends");
+        assert!(status.expect("status").success());
+    }
+    for playback in [&mut one, &mut two] {
+        let messages = drain(playback, Duration::from_millis(300)).await;
+        assert_eq!(payload_numbers(&messages), (1..=20).collect::<Vec<_>>());
+    }
+    let consumers = api(&client, &format!("CONSUMER.NAMES.{}", recording("s")), &Value::Null).await;
+    assert_eq!(consumers["total"], 0, "{consumers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_081_the_replay_of_an_empty_session_returns_at_once() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    ingest(server.http(), "dev", 1..=3).await;
+    start_recording(&client, "dev", "s").await;
+    stop_recording(&client, "s").await;
+    let started = Instant::now();
+    weir_ok(&server.url(), &["replay", "s"]).await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}

@@ -1,0 +1,156 @@
+//! `weir serve` with its services: against another server, under other names, twice, and ended in several ways.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::capture::{
+    control_on, controlled, ingest, numbers, recorded, recorded_count, recording, row, start_recording,
+    state_of, stop_recording,
+};
+use crate::support::jetstream::{all_messages, drain, stream_info};
+use crate::support::{Server, eventually, http, weir_ok};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_005_the_services_run_against_an_external_server() {
+    // A real nats-server when WEIR_NATS_SERVER names one (.ci/run does), else a second weir.
+    let external = Server::external().start().await;
+    let services = Server::services_of(&external.url()).start().await;
+    let client = external.connect().await;
+    weir_ok(&external.url(), &["device", "buffer", "enable", "--device-id", "dev", "--window", "5m"]).await;
+    eventually("the buffer is on the external server", || async {
+        let answer =
+            crate::support::api(&client, "STREAM.INFO.STREAMS_BUFFER_dev", &serde_json::Value::Null).await;
+        (answer["config"]["max_age"] == 300_000_000_000_i64).then_some(())
+    })
+    .await;
+    ingest(services.http(), "dev", 1..=5).await;
+    controlled(&client, &json!({"action": "start", "device_id": "dev", "session_id": "s", "pre_roll": "1m"}))
+        .await;
+    ingest(services.http(), "dev", 6..=10).await;
+    stop_recording(&client, "s").await;
+    ingest(services.http(), "dev", 11..=12).await;
+    assert_eq!(numbers(&recorded(&client, "s").await), (1..=10).collect::<Vec<_>>());
+    // Replayed by a command that knows nothing but the external server's address.
+    let mut playback = client.subscribe("again").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    weir_ok(&external.url(), &["replay", "s", "--target", "again", "--speed", "100"]).await;
+    assert_eq!(drain(&mut playback, Duration::from_millis(500)).await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_007_sigterm_ends_recordings_with_their_final_count() {
+    let mut server = Server::start().await;
+    let client = server.connect().await;
+    start_recording(&client, "dev", "s").await;
+    ingest(server.http(), "dev", 1..=10).await;
+    let status = server.stop().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    server.restart().await;
+    let client = server.connect().await;
+    let state = row(&client, "streams_record_state", "s").await.expect("a state");
+    assert_eq!(state["state"], "stopped", "{state}");
+    assert_eq!(state["message_count"], 10, "{state}");
+    assert_eq!(numbers(&recorded(&client, "s").await), (1..=10).collect::<Vec<_>>());
+    assert!(stream_info(&client, &recording("s")).await["config"]["mirror"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_008_names_and_refresh_are_configurable() {
+    let flags = [
+        "--monitor-prefix",
+        "plant.live",
+        "--command-subject",
+        "plant.cmd",
+        "--device-bucket",
+        "plant_devices",
+        "--session-bucket",
+        "plant_sessions",
+        "--state-bucket",
+        "plant_states",
+        "--replay-bucket",
+        "plant_replays",
+        "--buffer-refresh",
+        "200ms",
+    ];
+    let server = Server::weir().args(flags).start().await;
+    let client = server.connect().await;
+    let mut live = client.subscribe("plant.live.dev").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    let ask = async |body| control_on(&client, "plant.cmd", &body).await;
+    let started = ask(json!({"action": "start", "device_id": "dev", "session_id": "s"})).await;
+    assert_eq!(started["ok"], true, "{started}");
+    ingest(server.http(), "dev", 1..=3).await;
+    assert_eq!(drain(&mut live, Duration::from_millis(300)).await.len(), 3);
+    assert_eq!(ask(json!({"action": "stop", "session_id": "s"})).await["ok"], true);
+    eventually("the state is in its bucket", || async {
+        let state = row(&client, "plant_states", "s").await?;
+        (state["state"] == "stopped").then_some(())
+    })
+    .await;
+    assert!(row(&client, "plant_sessions", "s").await.is_some());
+    assert!(row(&client, "plant_devices", "dev").await.is_some());
+    assert_eq!(numbers(&recorded(&client, "s").await), [1, 2, 3]);
+    let answer = client.request("streams.record.cmd", "{}".into()).await;
+    assert!(answer.is_err(), "nobody answers on the default subject: {answer:?}");
+    for bucket in ["streams_devices", "streams_session", "streams_record_state", "streams_replay_state"] {
+        let missing =
+            crate::support::api(&client, &format!("STREAM.INFO.KV_{bucket}"), &serde_json::Value::Null).await;
+        assert_eq!(missing["error"]["err_code"], 10059, "{bucket} should not exist");
+    }
+    // A buffer setting written by any client is seen within the refresh interval.
+    let key = "$KV.plant_devices.dev";
+    let mut device = row(&client, "plant_devices", "dev").await.expect("the device");
+    device["buffer"] = json!({"enabled": true, "window": "2m"});
+    client.publish(key, device.to_string().into()).await.expect("publish");
+    eventually("the buffer has its window", || async {
+        let answer =
+            crate::support::api(&client, "STREAM.INFO.STREAMS_BUFFER_dev", &serde_json::Value::Null).await;
+        (answer["config"]["max_age"] == 120_000_000_000_i64).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_009_two_controllers_give_one_answer_to_one_request() {
+    let external = Server::external().start().await;
+    let _one = Server::services_of(&external.url()).start().await;
+    let _two = Server::services_of(&external.url()).start().await;
+    let client = external.connect().await;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.expect("subscribe");
+    for n in 0..20 {
+        let body =
+            json!({"action": "start", "device_id": format!("dev-{n}"), "session_id": format!("s-{n}")});
+        client
+            .publish_with_reply("streams.record.cmd", inbox.clone(), body.to_string().into())
+            .await
+            .expect("publish");
+    }
+    let answers = drain(&mut answers, Duration::from_secs(3)).await;
+    assert_eq!(answers.len(), 20, "one answer each");
+    for answer in &answers {
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_061_after_a_kill_a_running_session_goes_on() {
+    let mut server = Server::start().await;
+    let client = server.connect().await;
+    start_recording(&client, "dev", "s").await;
+    ingest(server.http(), "dev", 1..=50).await;
+    recorded_count(&client, "s", 50).await;
+    server.kill().await;
+    server.restart().await;
+    let client = server.connect().await;
+    assert_eq!(state_of(&client, "s").await.as_deref(), Some("running"), "it is resumed");
+    ingest(server.http(), "dev", 51..=60).await;
+    stop_recording(&client, "s").await;
+    assert_eq!(numbers(&recorded(&client, "s").await), (1..=60).collect::<Vec<_>>());
+    let state = row(&client, "streams_record_state", "s").await.expect("a state");
+    assert_eq!(state["message_count"], 60, "{state}");
+    assert_eq!(all_messages(&client, &recording("s")).await.len(), 60);
+    assert_eq!(http::get(server.http(), "/healthz").await.status, 200);
+}
