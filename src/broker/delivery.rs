@@ -27,6 +27,8 @@ pub(crate) struct Message<'a> {
     /// The header block, with its empty line; empty when there is none.
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// All that follows `MSG <subject> <sid> ` in a delivery with headers, if it lies together as it came; or empty.
+    pub(crate) tail: &'a [u8],
 }
 
 /// Consecutive messages on one subject.
@@ -266,31 +268,29 @@ impl<'a> Head<'a> {
         message: &Message<'_>,
         keep: impl FnOnce(&[u8]) -> Bytes,
     ) -> bool {
+        let size = message.headers.len() + message.payload.len();
+        let as_it_came = !message.tail.is_empty() && (self.headers || message.headers.is_empty());
+        if as_it_came && message.payload.len() < SPLICE_BYTES {
+            let with_headers = !message.headers.is_empty();
+            if !out.reserve(usize::from(with_headers) + self.len() + message.tail.len()) {
+                return false;
+            }
+            self.put(out, with_headers);
+            out.put(message.tail);
+            out.count(size);
+            return true;
+        }
         let headers = if self.headers { message.headers } else { b"" };
         let size = headers.len() + message.payload.len();
         self.size.set(size);
         self.header_size.set(headers.len());
         let reply = if message.reply.is_empty() { 0 } else { message.reply.len() + 1 };
         let header_size = if headers.is_empty() { 0 } else { 1 + self.header_size.text().len() + 1 };
-        let head = b"MSG ".len() + self.subject.len() + 1 + self.sid.len() + 1;
-        let total = head + reply + header_size + self.size.text().len() + 2 + size + 2;
+        let total = self.len() + reply + header_size + self.size.text().len() + 2 + size + 2;
         if !out.reserve(total) {
             return false;
         }
-        if !headers.is_empty() {
-            out.put(b"H");
-        }
-        if let Some(written) = self.written.clone() {
-            out.repeat(written);
-        } else {
-            let start = out.position();
-            out.put(b"MSG ");
-            out.put(self.subject);
-            out.put(b" ");
-            out.put(self.sid);
-            out.put(b" ");
-            self.written = Some(start..out.position());
-        }
+        self.put(out, !headers.is_empty());
         if reply > 0 {
             out.put(message.reply);
             out.put(b" ");
@@ -310,6 +310,28 @@ impl<'a> Head<'a> {
         out.put(b"\r\n");
         out.count(size);
         true
+    }
+
+    /// The length of `MSG <subject> <sid> `.
+    fn len(&self) -> usize {
+        b"MSG ".len() + self.subject.len() + 1 + self.sid.len() + 1
+    }
+
+    fn put(&mut self, out: &mut Appending<'_>, with_headers: bool) {
+        if with_headers {
+            out.put(b"H");
+        }
+        if let Some(written) = self.written.clone() {
+            out.repeat(written);
+        } else {
+            let start = out.position();
+            out.put(b"MSG ");
+            out.put(self.subject);
+            out.put(b" ");
+            out.put(self.sid);
+            out.put(b" ");
+            self.written = Some(start..out.position());
+        }
     }
 }
 

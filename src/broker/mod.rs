@@ -6,7 +6,6 @@
 //!
 //! Locks are leaves: none is held while another is taken, and none while a sink or a watcher is called.
 
-mod close;
 mod delivery;
 mod interest;
 mod matches;
@@ -22,12 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use bytes::Bytes;
 
-pub use close::CloseReason;
 pub use interest::InterestWatch;
 pub use peer::ConnectionInfo;
 
 pub(crate) use delivery::Message;
-pub(crate) use outbox::{Batch, Work};
+pub(crate) use outbox::{Batch, Outbox, Work};
 pub(crate) use peer::{Peer, Subscription};
 pub(crate) use publisher::Publisher;
 
@@ -143,7 +141,7 @@ impl Broker {
     ///
     /// Never waits: a connection that has more than its `max_pending` waiting is closed as a slow consumer.
     pub fn publish(&self, to: &[u8], subject: &[u8], reply: &[u8], headers: &[u8], payload: &Bytes) -> bool {
-        let messages = [Message { reply, headers, payload }];
+        let messages = [Message { reply, headers, payload, tail: b"" }];
         let run = Run { subject, messages: &messages, origin: Origin::Server { payload } };
         match self.0.server.try_lock() {
             Ok(mut server) => server.publish(self, to, &run),
@@ -203,8 +201,8 @@ impl Broker {
         Peer::new(info, Arc::clone(&self.0.pool), max_pending)
     }
 
-    /// A connection has gone: none of its subscriptions is left.
-    pub(crate) fn disconnect(&self, peer: &Peer) {
+    /// Ends every subscription of `peer`.
+    pub(crate) fn unsubscribe_all(&self, peer: &Peer) {
         let subscriptions = std::mem::take(&mut *peer.subscriptions());
         let mut subscriptions: Vec<_> = subscriptions.into_values().collect();
         subscriptions.sort_unstable_by_key(|subscription| subscription.id);
@@ -456,7 +454,7 @@ mod tests {
         peer.headers.store(false, Ordering::Relaxed);
         assert!(broker.publish(b"a.inbox", b"orders.1", b"", b"NATS/1.0\r\n\r\n", &payload));
         assert_eq!(received(&peer).await, "MSG orders.1 1 6\r\nstored\r\n", "no headers agreed, none sent");
-        broker.disconnect(&peer);
+        broker.unsubscribe_all(&peer);
         assert!(!say(&broker, "a.b", "gone"));
         assert_eq!(broker.subscription_count(), 0);
     }
@@ -543,7 +541,7 @@ mod tests {
             assert_eq!(calls.load(Ordering::SeqCst), expected, "UNSUB {filter}");
         }
         broker.subscribe(&peer, b"deliver.a", None, b"x");
-        broker.disconnect(&peer);
+        broker.unsubscribe_all(&peer);
         assert_eq!(calls.load(Ordering::SeqCst), expected + 2);
         drop(watch);
         broker.subscribe(&peer, b"deliver.a", None, b"y");

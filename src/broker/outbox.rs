@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-
-use super::close::CloseReason;
+use weir_protocol::error::ClosedReason;
 
 /// Payloads of this size and more are referred to, smaller ones are copied: below, a copy is cheaper than the reference
 /// and the extra slice in the write; above, the copy is what costs.
@@ -95,7 +94,7 @@ pub(crate) struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct End {
-    reason: CloseReason,
+    reason: ClosedReason,
     /// What was appended before is still to be written.
     flush: bool,
 }
@@ -105,7 +104,7 @@ struct End {
 pub(crate) enum Work {
     Write(Batch),
     /// Nothing more will come.
-    End(CloseReason),
+    End(ClosedReason),
 }
 
 impl Outbox {
@@ -150,7 +149,7 @@ impl Outbox {
     }
 
     /// Ends the outbox; the first reason stays. With `flush`, what was appended before is still written.
-    pub(crate) fn close(&self, reason: CloseReason, flush: bool) {
+    pub(crate) fn close(&self, reason: ClosedReason, flush: bool) {
         let mut state = self.lock();
         state.close(reason, flush);
         drop(state);
@@ -164,12 +163,17 @@ impl Outbox {
     }
 
     /// Why the outbox ended, if it did.
-    pub(crate) fn ended_by(&self) -> Option<CloseReason> {
+    pub(crate) fn ended_by(&self) -> Option<ClosedReason> {
         self.lock().end.map(|end| end.reason)
     }
 
+    /// Whether what was appended is still written: true until an end that drops it.
+    pub(crate) fn writes_on(&self) -> bool {
+        self.lock().end.is_none_or(|end| end.flush)
+    }
+
     /// Waits for the end. One waiter, the connection's reader.
-    pub(crate) async fn ended(&self) -> CloseReason {
+    pub(crate) async fn ended(&self) -> ClosedReason {
         loop {
             if let Some(reason) = self.ended_by() {
                 return reason;
@@ -249,7 +253,7 @@ impl State {
         self.pending > self.max_pending / 4 * 3
     }
 
-    fn close(&mut self, reason: CloseReason, flush: bool) {
+    fn close(&mut self, reason: ClosedReason, flush: bool) {
         if self.end.is_none() {
             self.end = Some(End { reason, flush });
         }
@@ -280,7 +284,7 @@ impl Appending<'_> {
         }
         let pending = self.state.pending.saturating_add(bytes);
         if pending > self.state.max_pending {
-            self.state.close(CloseReason::SlowConsumerPendingBytes, false);
+            self.state.close(ClosedReason::SlowConsumerPendingBytes, false);
             self.outbox.wake_all();
             return false;
         }
@@ -380,8 +384,8 @@ mod tests {
         outbox.send(b"0123456789");
         assert!(outbox.ended_by().is_none(), "exactly max_pending is allowed");
         outbox.send(b"x");
-        assert_eq!(outbox.ended_by(), Some(CloseReason::SlowConsumerPendingBytes));
-        assert!(matches!(outbox.take(), Some(Work::End(CloseReason::SlowConsumerPendingBytes))));
+        assert_eq!(outbox.ended_by(), Some(ClosedReason::SlowConsumerPendingBytes));
+        assert!(matches!(outbox.take(), Some(Work::End(ClosedReason::SlowConsumerPendingBytes))));
         outbox.send(b"y");
         assert_eq!(outbox.pending(), 0);
     }
@@ -390,11 +394,11 @@ mod tests {
     fn a_closing_outbox_writes_what_it_has_and_takes_no_more() {
         let outbox = outbox(100);
         outbox.send(b"-ERR 'x'\r\n");
-        outbox.close(CloseReason::ParseError, true);
-        outbox.close(CloseReason::ClientClosed, true);
+        outbox.close(ClosedReason::ParseError, true);
+        outbox.close(ClosedReason::ClientClosed, true);
         outbox.send(b"late");
         assert_eq!(written(&outbox).as_deref(), Some(b"-ERR 'x'\r\n".as_slice()));
-        assert!(matches!(outbox.take(), Some(Work::End(CloseReason::ParseError))));
+        assert!(matches!(outbox.take(), Some(Work::End(ClosedReason::ParseError))));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub struct ConnectionInfo {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: u64,
+    pub(crate) in_process: bool,
     pub(crate) outbox: Outbox,
     subscriptions: Mutex<HashMap<Box<[u8]>, Arc<Subscription>>>,
     info: RwLock<Arc<ConnectionInfo>>,
@@ -57,6 +58,13 @@ pub(crate) struct Received {
     pub(crate) bytes: AtomicU64,
     /// How often the connection was stalled because a destination fell behind.
     pub(crate) stalls: AtomicU64,
+}
+
+impl Received {
+    /// Messages and payload bytes.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
 }
 
 /// One SUB.
@@ -78,6 +86,7 @@ impl Peer {
     pub(crate) fn new(info: ConnectionInfo, pool: Arc<BufferPool>, max_pending: usize) -> Arc<Self> {
         Arc::new(Self {
             id: info.id,
+            in_process: info.in_process,
             outbox: Outbox::new(pool, max_pending),
             subscriptions: Mutex::default(),
             info: RwLock::new(Arc::new(info)),
@@ -85,6 +94,12 @@ impl Peer {
             echo: AtomicBool::new(true),
             received: Received::default(),
         })
+    }
+
+    /// What CONNECT says about headers and echo.
+    pub(crate) fn agree(&self, headers: bool, echo: bool) {
+        self.headers.store(headers, Ordering::Relaxed);
+        self.echo.store(echo, Ordering::Relaxed);
     }
 
     pub(crate) fn info(&self) -> Arc<ConnectionInfo> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use weir_protocol::encode;
 
 use super::delivery::{Delivery, Message, Origin, Run};
 use super::matches::{MatchCache, Matches, is_cached};
@@ -76,31 +77,9 @@ impl Publisher {
     /// Tells the client, on its own subscription for the reply, that nobody was there to take its request.
     fn tell_no_responders(&mut self, subject: &[u8], reply: &[u8]) {
         let Some(subscription) = self.broker.subscription_for(&self.peer, reply) else { return };
-        let sid = &subscription.sid;
-        let size = b"NATS/1.0 503\r\nNats-Subject: \r\n\r\n".len() + subject.len();
-        let size = size.to_string();
-        let message = [
-            b"HMSG ",
-            reply,
-            b" ",
-            sid,
-            b" ",
-            size.as_bytes(),
-            b" ",
-            size.as_bytes(),
-            b"\r\nNATS/1.0 503\r\nNats-Subject: ",
-            subject,
-            b"\r\n\r\n\r\n",
-        ]
-        .concat();
-        let mut appending = self.peer.outbox.append();
-        if appending.reserve(message.len()) {
-            appending.put(&message);
-        }
-        if appending.promise_flush() {
-            drop(appending);
-            self.delivery.touch(&self.peer);
-        }
+        let mut message = Vec::new();
+        encode::no_responders(&mut message, reply, &subscription.sid, subject);
+        self.answer(&message);
     }
 
     /// Appends `bytes` to the connection's own outbox; they leave with the next flush.

@@ -1,1 +1,225 @@
-//! Sockets, connections, tasks.
+//! Sockets, connections, tasks: the broker as a server.
+//!
+//! [`Server::start`] opens the listener; [`Server::connect_in_process`] gives a connection over a pipe, which is served by
+//! the same code as one over TCP. Every task belongs to one group, and [`Server::shutdown`] returns when the last has ended.
+//!
+//! Absent: authentication, permissions, TLS, clustering.
+
+mod config;
+mod connection;
+mod listener;
+mod registry;
+mod session;
+mod writer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use weir_protocol::error::ClosedReason;
+use weir_protocol::info::ServerInfo;
+
+pub use config::{Address, Config, ConfigError, Limits};
+
+use crate::broker::{Broker, ConnectionInfo, Peer};
+use crate::sys::clock::SharedClock;
+use crate::sys::random::Random;
+use crate::sys::task::{TaskGroup, TaskStarter};
+use registry::Registry;
+
+/// The nats-server whose behaviour clients may expect: they decide by this what they try.
+pub const NATS_VERSION: &str = "2.14.5";
+
+/// The account of everybody while there is no authentication.
+pub const GLOBAL_ACCOUNT: &str = "$G";
+
+/// What the in-process pipe holds in each direction before its writer waits.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// A running server. Dropping it stops it, but waits for nothing: see [`shutdown`](Self::shutdown).
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    address: Option<SocketAddr>,
+    tasks: TaskGroup,
+    /// Dropped, it stops the listener.
+    stop: watch::Sender<bool>,
+}
+
+/// What every connection uses.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    broker: Broker,
+    limits: Limits,
+    clock: SharedClock,
+    random: Random,
+    info: ServerInfo,
+    registry: Registry,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be meant.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The port is taken.
+    #[error(
+        "cannot listen on {address} for {what}: the port is in use; stop what uses it, or choose another port (0 takes a free one)"
+    )]
+    PortInUse {
+        /// What was to be served there.
+        what: &'static str,
+        /// The address.
+        address: Address,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} for {what}: {source}")]
+    Listen {
+        /// What was to be served there.
+        what: &'static str,
+        /// The address.
+        address: Address,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Starts a server: opens its sockets, then serves.
+    ///
+    /// # Errors
+    /// When the configuration cannot be meant or a socket cannot be opened; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let listener = match &config.listen {
+            Some(address) => Some(listener::bind("clients", address).await?),
+            None => None,
+        };
+        let address = listener.as_ref().map(|(_, address)| *address);
+        let info = server_info(&config, address);
+        let shared = Arc::new(Shared {
+            broker: Broker::new(config.random.clone()),
+            limits: config.limits,
+            clock: config.clock,
+            random: config.random,
+            info,
+            registry: Registry::default(),
+        });
+        let tasks = TaskGroup::default();
+        let (stop, stopped) = watch::channel(false);
+        let accepting = listener.map(|(listener, _)| listener);
+        tasks.starter().spawn(listener::accept(Arc::clone(&shared), accepting, stopped, tasks.starter()));
+        Ok(Self { shared, address, tasks, stop })
+    }
+
+    /// The broker, for parts of the server.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.shared.broker
+    }
+
+    /// The server's id: 56 characters that begin with `N`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.shared.info.server_id
+    }
+
+    /// Where clients connect; `None` without a listener.
+    #[must_use]
+    pub fn client_address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The URL for clients; `None` without a listener.
+    #[must_use]
+    pub fn client_url(&self) -> Option<String> {
+        self.address.map(|address| format!("nats://{address}"))
+    }
+
+    /// A connection over a pipe within this process; it speaks the protocol like every other. Its producer is never held
+    /// up; a reader that falls behind by `max_pending` is closed as every other is.
+    #[must_use]
+    pub fn connect_in_process(&self) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(PIPE_BYTES);
+        let (read, write) = tokio::io::split(server);
+        let info = ConnectionInfo { in_process: true, ..ConnectionInfo::default() };
+        self.shared.begin(info, read, write, self.tasks.starter());
+        client
+    }
+
+    /// Stops: no new connections, what waits to be written is written, connections are closed, every task ends.
+    pub async fn shutdown(self) {
+        let Self { shared, tasks, stop, .. } = self;
+        drop(stop);
+        drop(shared);
+        tasks.ended().await;
+    }
+}
+
+impl Shared {
+    /// Starts to serve a connection.
+    fn begin<R, W>(self: &Arc<Self>, info: ConnectionInfo, read: R, write: W, tasks: TaskStarter)
+    where
+        R: tokio::io::AsyncRead + Send + Unpin + 'static,
+        W: tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let info = ConnectionInfo {
+            id: self.registry.next_id(),
+            start: self.clock.wall(),
+            account: GLOBAL_ACCOUNT.to_owned(),
+            ..info
+        };
+        let peer = self.broker.connect(info, self.limits.max_pending);
+        let admitted = self.registry.add(&peer, self.limits.max_connections);
+        let starter = tasks.clone();
+        starter.spawn(connection::serve(Arc::clone(self), peer, admitted, read, write, tasks));
+    }
+
+    /// A connection has ended.
+    fn forget(&self, peer: &Peer) {
+        self.registry.remove(peer, self.clock.wall(), self.limits.max_closed_clients);
+    }
+
+    /// Whether a publisher may be held up for others.
+    fn stalls(&self, peer: &Peer) -> bool {
+        !peer.in_process
+    }
+
+    fn count_stall(&self, peer: &Peer) {
+        peer.received.stalls.fetch_add(1, Ordering::Relaxed);
+        self.broker.totals().stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Closes every connection once what waits for it is written.
+    fn close_all(&self, reason: ClosedReason) {
+        for peer in self.registry.stop() {
+            peer.outbox.close(reason, true);
+        }
+    }
+}
+
+fn server_info(config: &Config, address: Option<SocketAddr>) -> ServerInfo {
+    let id = server_id(&config.random);
+    ServerInfo {
+        server_name: config.server_name.clone().unwrap_or_else(|| id.clone()),
+        server_id: id,
+        version: NATS_VERSION.to_owned(),
+        git_commit: format!("weir-{}", env!("CARGO_PKG_VERSION")),
+        go: "rust".to_owned(),
+        host: config.listen.as_ref().map(|listen| listen.host.clone()).unwrap_or_default(),
+        port: address.map_or(0, |address| address.port()),
+        max_payload: i64::try_from(config.limits.max_payload).unwrap_or(i64::MAX),
+        ..ServerInfo::default()
+    }
+}
+
+/// `N` and 55 more of the characters that NATS keys are written in.
+fn server_id(random: &Random) -> String {
+    const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digit = |_| char::from(DIGITS[usize::try_from(random.below(32)).unwrap_or(0)]);
+    std::iter::once('N').chain((0..55).map(digit)).collect()
+}

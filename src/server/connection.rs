@@ -1,0 +1,211 @@
+//! One connection: its reading task, which starts and outlives its writing task.
+//!
+//! The same code runs over TCP and over the in-process pipe. Reading goes through a buffer that all connections of a
+//! worker thread share: a connection that waits holds none, and one that stopped in the middle of an operation holds what
+//! it has of it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use weir_protocol::encode;
+use weir_protocol::error::{ClosedReason, ProtocolError};
+
+use super::Shared;
+use super::registry::Admission;
+use super::session::Session;
+use super::writer::write;
+use crate::broker::Peer;
+use crate::sys::task::TaskStarter;
+
+/// What one read takes at most from a connection with small messages.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Operations longer than this are read into a buffer of the connection's own, which their payloads then are slices of.
+const OWN_BUFFER_BYTES: usize = 32 * 1024;
+
+/// The size of such a buffer; more if the operation is longer.
+const OWN_READ_BYTES: usize = 256 * 1024;
+
+/// Above 75 % of `max_pending` of a destination its publisher is held up, so long at most in one pass over a chunk.
+const STALL_MAX: Duration = Duration::from_millis(10);
+
+/// So long a client that is told an error is still read from, so that the error reaches it: a socket that is closed with
+/// bytes unread throws away what was written.
+const LINGER: Duration = Duration::from_millis(500);
+
+thread_local! {
+    static READ_BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Serves one client until it goes, misbehaves, falls behind, or the server stops.
+pub(super) async fn serve<R, W>(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    admission: Admission,
+    mut read: R,
+    write_half: W,
+    tasks: TaskStarter,
+) where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let mut writer = tasks.spawn(write(Arc::clone(&peer), write_half, shared.limits.write_deadline));
+    drop(tasks);
+    let session = Session::new(Arc::clone(&shared), Arc::clone(&peer));
+    let end = match admission {
+        Admission::Welcome => converse(&shared, &peer, session, &mut read).await,
+        Admission::TooMany => End::Error(ProtocolError::TooManyConnections),
+        Admission::Stopped => End::Closed(ClosedReason::ServerShutdown),
+    };
+    let end = match end {
+        End::Closed(reason) => reason,
+        End::Error(error) => {
+            tracing::debug!(cid = peer.id, %error, "closing");
+            let reason = error.closes().unwrap_or(ClosedReason::ProtocolViolation);
+            if let Some(text) = error.wire_text() {
+                let mut line = Vec::new();
+                encode::err(&mut line, &text);
+                peer.outbox.send(&line);
+                peer.outbox.close(reason, true);
+                shared.broker.unsubscribe_all(&peer);
+                let _ = timeout(LINGER, discard(&mut read)).await;
+            }
+            reason
+        }
+    };
+    peer.outbox.close(end, true);
+    shared.broker.unsubscribe_all(&peer);
+    if peer.outbox.writes_on() {
+        // Bounded by the write deadline.
+        let _ = (&mut writer).await;
+    } else {
+        writer.abort();
+    }
+    shared.forget(&peer);
+}
+
+/// How the conversation ended.
+enum End {
+    /// Without a fault of the client that it has to be told of; the outbox may say it better.
+    Closed(ClosedReason),
+    Error(ProtocolError),
+}
+
+async fn converse(
+    shared: &Shared,
+    peer: &Peer,
+    mut session: Session,
+    read: &mut (impl AsyncRead + Unpin),
+) -> End {
+    let mut partial = BytesMut::new();
+    let mut timer = pin!(sleep_until(session.poll_timeout()));
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            reason = peer.outbox.ended() => return End::Closed(reason),
+            () = &mut timer => {
+                if let Err(error) = session.handle_timeout() {
+                    return End::Error(error);
+                }
+                timer.as_mut().reset(session.poll_timeout());
+                continue;
+            }
+            chunk = read_chunk(read, &mut partial, session.needed()) => chunk,
+        };
+        let chunk = match chunk {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return End::Closed(ClosedReason::ClientClosed),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return End::Closed(ClosedReason::ClientClosed);
+            }
+            Err(_) => return End::Closed(ClosedReason::ReadError),
+        };
+        match session.handle_chunk(&chunk) {
+            Ok(taken) => {
+                if taken < chunk.len() {
+                    keep(&mut partial, &chunk[taken..], session.needed());
+                }
+            }
+            Err(error) => return End::Error(error),
+        }
+        drop(chunk);
+        if timer.deadline() != session.poll_timeout() {
+            timer.as_mut().reset(session.poll_timeout());
+        }
+        hold_up(shared, peer, &mut session).await;
+    }
+}
+
+/// Keeps the beginning of an operation until the rest comes.
+fn keep(partial: &mut BytesMut, rest: &[u8], needed: Option<usize>) {
+    if let Some(needed) = needed.filter(|needed| *needed > OWN_BUFFER_BYTES) {
+        partial.reserve(needed.max(OWN_READ_BYTES));
+    }
+    partial.extend_from_slice(rest);
+}
+
+/// Reads what there is, at least one byte, behind what `partial` holds. `None` at the end of the stream. Nothing is lost
+/// when the future is dropped.
+async fn read_chunk(
+    read: &mut (impl AsyncRead + Unpin),
+    partial: &mut BytesMut,
+    needed: Option<usize>,
+) -> io::Result<Option<Bytes>> {
+    if let Some(needed) = needed.filter(|needed| *needed > OWN_BUFFER_BYTES) {
+        partial.reserve(needed.max(OWN_READ_BYTES).saturating_sub(partial.len()));
+        while partial.len() < needed {
+            if read.read_buf(partial).await? == 0 {
+                return Ok(None);
+            }
+        }
+        return Ok(Some(partial.split().freeze()));
+    }
+    poll_fn(|context| {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            // Takes the memory of the last chunk again, unless somebody kept a slice of it.
+            buffer.clear();
+            buffer.reserve(READ_BYTES);
+            buffer.extend_from_slice(partial);
+            let polled = pin!(read.read_buf(buffer)).poll(context);
+            match polled {
+                Poll::Ready(Ok(0)) => Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(_)) => {
+                    *partial = BytesMut::new();
+                    Poll::Ready(Ok(Some(buffer.split().freeze())))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+    })
+    .await
+}
+
+/// Slows a publisher down while those it publishes to are far behind. In-process connections are part of the server.
+async fn hold_up(shared: &Shared, peer: &Peer, session: &mut Session) {
+    let mut until = None;
+    for congested in session.congested() {
+        if !shared.stalls(peer) {
+            continue;
+        }
+        let until = *until.get_or_insert_with(|| {
+            shared.count_stall(peer);
+            Instant::now() + STALL_MAX
+        });
+        let _ = timeout_at(until, congested.outbox.drained()).await;
+    }
+}
+
+async fn discard(read: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut unread = [0; 4096];
+    while read.read(&mut unread).await? > 0 {}
+    Ok(())
+}

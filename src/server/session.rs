@@ -1,0 +1,353 @@
+//! The protocol of one connection, from its first INFO to its last `-ERR`: bytes and timeouts in, answers and deliveries out.
+//!
+//! A [`Session`] performs no IO. Its connection shows it each read chunk ([`Session::handle_chunk`]), calls it when
+//! [`Session::poll_timeout`] has come, and closes when it returns an error. Answers go to the connection's own outbox, in
+//! order with what is delivered to it: a run of messages is delivered before anything after it is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use weir_protocol::connect::ConnectOptions;
+use weir_protocol::decode::ClientDecoder;
+use weir_protocol::error::ProtocolError;
+use weir_protocol::op::{ClientOp, Publish, Subscribe};
+use weir_protocol::{encode, subject};
+
+use super::Shared;
+use crate::broker::{Message, Peer, Publisher};
+
+/// So many messages are delivered together at most: what a run refers to then stays in the processor's cache.
+const RUN_MESSAGES_MAX: usize = 1024;
+
+/// The first PING to a client comes so long after CONNECT (plus up to a fifth), to measure the round trip.
+const FIRST_PING: Duration = Duration::from_secs(2);
+
+/// The round trip is measured again after this time, however busy the connection is.
+const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// The protocol state of one connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    publisher: Publisher,
+    decoder: ClientDecoder,
+    /// As of the last CONNECT.
+    options: Box<ConnectOptions>,
+    connected: bool,
+    first_pong_sent: bool,
+    start: Instant,
+    /// When the client last published, subscribed or sent a PING.
+    active: Instant,
+    next_ping: Instant,
+    pings_out: u32,
+    ping_sent: Option<Instant>,
+    /// Messages and payload bytes of the chunk at hand.
+    messages: u64,
+    bytes: u64,
+}
+
+impl Session {
+    /// A session that greets its client with INFO.
+    pub(super) fn new(shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
+        let limits = &shared.limits;
+        let now = Instant::now();
+        let session = Self {
+            publisher: Publisher::new(shared.broker.clone(), Arc::clone(&peer)),
+            decoder: ClientDecoder::new(limits.max_control_line, Some(limits.max_payload)),
+            options: Box::default(),
+            connected: false,
+            first_pong_sent: false,
+            start: now,
+            active: now,
+            next_ping: now + limits.ping_interval,
+            pings_out: 0,
+            ping_sent: None,
+            messages: 0,
+            bytes: 0,
+            peer,
+            shared,
+        };
+        session.peer.outbox.send(&session.info(false));
+        session
+    }
+
+    /// The length in bytes of the operation that is under way, once its size is known.
+    pub(super) fn needed(&self) -> Option<usize> {
+        self.decoder.needed()
+    }
+
+    /// Does all that `chunk` says and wakes everybody concerned. Returns how many bytes were taken; the rest belongs in
+    /// front of the next chunk.
+    ///
+    /// # Errors
+    /// What closes the connection. All before it has been done.
+    pub(super) fn handle_chunk(&mut self, chunk: &Bytes) -> Result<usize, ProtocolError> {
+        let mut at = 0;
+        let result = self.handle_operations(chunk, &mut at);
+        self.publisher.flush(std::mem::take(&mut self.messages), std::mem::take(&mut self.bytes));
+        result.map(|()| at)
+    }
+
+    /// Connections that have fallen behind what this one has published since the last call.
+    pub(super) fn congested(&mut self) -> impl Iterator<Item = Arc<Peer>> {
+        self.publisher.congested()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.next_ping
+    }
+
+    /// The time for a PING has come.
+    ///
+    /// # Errors
+    /// When too many are unanswered.
+    pub(super) fn handle_timeout(&mut self) -> Result<(), ProtocolError> {
+        let now = Instant::now();
+        let limits = &self.shared.limits;
+        self.next_ping = now + limits.ping_interval;
+        let measure = self.ping_sent.is_none_or(|sent| now.duration_since(sent) > ROUND_TRIP_AGE_MAX);
+        if !measure && now.duration_since(self.active) < limits.ping_interval {
+            return Ok(());
+        }
+        if self.pings_out >= limits.ping_max {
+            return Err(ProtocolError::StaleConnection);
+        }
+        self.pings_out += 1;
+        self.ping_sent = Some(now);
+        self.peer.outbox.send(encode::PING);
+        Ok(())
+    }
+
+    fn handle_operations(&mut self, chunk: &Bytes, at: &mut usize) -> Result<(), ProtocolError> {
+        let mut subject: &[u8] = &[];
+        let mut run: Vec<Message<'_>> = Vec::new();
+        while let Some((op, taken)) = self.decoder.decode(&chunk[*at..]).inspect_err(|_| {
+            deliver(&mut self.publisher, chunk, subject, &mut run);
+        })? {
+            *at += taken;
+            let ClientOp::Pub(publish) = op else {
+                deliver(&mut self.publisher, chunk, subject, &mut run);
+                self.handle(op)?;
+                continue;
+            };
+            self.messages += 1;
+            self.bytes += (publish.headers.len() + publish.payload.len()) as u64;
+            if publish.subject != subject || run.len() == RUN_MESSAGES_MAX {
+                deliver(&mut self.publisher, chunk, subject, &mut run);
+                subject = publish.subject;
+            }
+            let complaint = self.complaint(&publish);
+            if self.options.verbose || complaint.is_some() {
+                // The answer stands behind what was delivered before.
+                deliver(&mut self.publisher, chunk, subject, &mut run);
+            }
+            if self.admit(complaint) {
+                let Publish { reply, headers, payload, tail, .. } = publish;
+                run.push(Message { reply, headers, payload, tail });
+            }
+        }
+        deliver(&mut self.publisher, chunk, subject, &mut run);
+        if self.messages > 0 {
+            self.active = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a message's subjects, if anything is.
+    fn complaint(&self, publish: &Publish<'_>) -> Option<ProtocolError> {
+        let Publish { subject, reply, .. } = *publish;
+        if self.options.pedantic && !(subject::is_valid_subject(subject) && subject::is_literal(subject)) {
+            return Some(ProtocolError::InvalidPublishSubject);
+        }
+        if is_reserved_subject(subject) {
+            return Some(ProtocolError::PublishPermission { subject: subject.to_vec() });
+        }
+        is_reserved_reply(reply).then(|| ProtocolError::ReplyPermission { reply: reply.to_vec() })
+    }
+
+    /// Answers a message; whether it is to be delivered all the same.
+    fn admit(&mut self, complaint: Option<ProtocolError>) -> bool {
+        match complaint {
+            // A pedantic client is told, and its message is text that may match.
+            Some(ProtocolError::InvalidPublishSubject) => self.refuse(&ProtocolError::InvalidPublishSubject),
+            Some(refusal) => {
+                self.refuse(&refusal);
+                return false;
+            }
+            None => {}
+        }
+        self.approve();
+        true
+    }
+
+    fn handle(&mut self, op: ClientOp<'_>) -> Result<(), ProtocolError> {
+        match op {
+            ClientOp::Connect(json) => self.handle_connect(json),
+            ClientOp::Pub(_) => unreachable!("messages are handled in runs"),
+            ClientOp::Sub(subscribe) => {
+                self.handle_subscribe(&subscribe);
+                Ok(())
+            }
+            ClientOp::Unsub(unsubscribe) => {
+                self.active = Instant::now();
+                self.shared.broker.unsubscribe(&self.peer, unsubscribe.sid, unsubscribe.max.unwrap_or(0));
+                self.approve();
+                Ok(())
+            }
+            ClientOp::Ping => {
+                self.handle_ping();
+                Ok(())
+            }
+            ClientOp::Pong => {
+                self.handle_pong();
+                Ok(())
+            }
+            ClientOp::Info(_) | ClientOp::Ok => Ok(()),
+            ClientOp::Err(text) => Err(ProtocolError::FromClient(String::from_utf8_lossy(text).into_owned())),
+        }
+    }
+
+    fn handle_connect(&mut self, json: &[u8]) -> Result<(), ProtocolError> {
+        self.options.merge_json(json).map_err(|error| ProtocolError::Malformed {
+            verb: "CONNECT",
+            problem: "bad options",
+            line: error.to_string(),
+        })?;
+        let limits = &self.shared.limits;
+        let now = Instant::now();
+        let first_ping = FIRST_PING.min(limits.ping_interval);
+        let jitter = self.shared.random.below(u64::try_from(first_ping.as_nanos() / 5).unwrap_or(0));
+        self.next_ping = now + first_ping + Duration::from_nanos(jitter);
+        if self.connected {
+            // Who connects again may become somebody else; what was subscribed to belonged to whom it was.
+            self.shared.broker.unsubscribe_all(&self.peer);
+        }
+        self.connected = true;
+        if self.options.new_account || !self.options.account.is_empty() {
+            return Err(ProtocolError::AuthorizationViolation);
+        }
+        if !self.options.has_known_protocol() {
+            return Err(ProtocolError::BadClientProtocol);
+        }
+        if self.options.no_responders && !self.options.headers {
+            return Err(ProtocolError::NoRespondersRequiresHeaders);
+        }
+        self.peer.agree(self.options.headers, self.options.echo);
+        self.decoder.set_headers(self.options.headers);
+        let options = &self.options;
+        let since_start = now.duration_since(self.start);
+        self.peer.change_info(|info| {
+            info.name.clone_from(&options.name);
+            info.lang.clone_from(&options.lang);
+            info.version.clone_from(&options.version);
+            info.rtt = since_start;
+        });
+        self.publisher.connected(self.options.no_responders);
+        self.approve();
+        Ok(())
+    }
+
+    fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>) {
+        self.active = Instant::now();
+        let limits = &self.shared.limits;
+        let Subscribe { subject: filter, queue, sid } = *subscribe;
+        let queue = (!queue.is_empty()).then_some(queue);
+        if queue == Some(RESERVED_QUEUE) {
+            let (subject, queue) = (filter.to_vec(), queue.map(<[u8]>::to_vec));
+            return self.refuse(&ProtocolError::SubscriptionPermission { subject, queue });
+        }
+        if limits.max_sub_tokens > 0 && subject::token_count(filter) > limits.max_sub_tokens {
+            return self.refuse(&ProtocolError::TooManySubjectTokens { subject: filter.to_vec() });
+        }
+        if limits.max_subscriptions > 0 && self.peer.subscriptions().len() >= limits.max_subscriptions {
+            return self.refuse(&ProtocolError::TooManySubscriptions);
+        }
+        if !subject::is_valid_filter(filter) && !self.peer.subscriptions().contains_key(sid) {
+            return self.refuse(&ProtocolError::InvalidSubject);
+        }
+        // A sid in use goes on standing for what it stood for.
+        self.shared.broker.subscribe(&self.peer, filter, queue, sid);
+        self.approve();
+    }
+
+    fn handle_ping(&mut self) {
+        self.active = Instant::now();
+        self.publisher.answer(encode::PONG);
+        if self.connected && !self.first_pong_sent {
+            self.first_pong_sent = true;
+            if self.options.protocol >= 1 {
+                let info = self.info(true);
+                self.publisher.answer(&info);
+            }
+        }
+    }
+
+    fn handle_pong(&mut self) {
+        self.pings_out = 0;
+        if let Some(sent) = self.ping_sent {
+            let round_trip = sent.elapsed();
+            self.peer.change_info(|info| info.rtt = round_trip);
+        }
+    }
+
+    /// `+OK`, if the client wants it.
+    fn approve(&mut self) {
+        if self.options.verbose {
+            self.publisher.answer(encode::OK);
+        }
+    }
+
+    /// `-ERR`; the connection goes on.
+    fn refuse(&mut self, error: &ProtocolError) {
+        if let Some(text) = error.wire_text() {
+            let mut answer = Vec::new();
+            encode::err(&mut answer, &text);
+            self.publisher.answer(&answer);
+        }
+    }
+
+    /// INFO as this client is to see it; `bound` once it is known whose connection it is.
+    fn info(&self, bound: bool) -> Vec<u8> {
+        let connection = self.peer.info();
+        let mut info = self.shared.info.clone();
+        info.client_id = connection.id;
+        info.client_ip.clone_from(&connection.host);
+        if bound {
+            info.connect_info = true;
+            info.remote_account.clone_from(&connection.account);
+        }
+        let mut line = Vec::new();
+        encode::info(&mut line, &info.to_json());
+        line
+    }
+}
+
+/// Delivers the messages of a run and empties it.
+fn deliver(publisher: &mut Publisher, chunk: &Bytes, subject: &[u8], run: &mut Vec<Message<'_>>) {
+    if !run.is_empty() {
+        publisher.publish(chunk, subject, run);
+        run.clear();
+    }
+}
+
+/// The queue group of the server's own parts.
+const RESERVED_QUEUE: &[u8] = b"_sys_";
+
+/// Subjects that only servers among themselves publish on.
+fn is_reserved_subject(subject: &[u8]) -> bool {
+    begins(subject, b"_GR_.") || begins(subject, b"$NRG.")
+}
+
+/// Reply subjects that the server gives out; nobody answers on somebody else's.
+fn is_reserved_reply(reply: &[u8]) -> bool {
+    reply.starts_with(b"_R_.") || begins(reply, b"$JS.ACK.") || begins(reply, b"_GR_.")
+}
+
+/// Whether there is more after `prefix`.
+fn begins(subject: &[u8], prefix: &[u8]) -> bool {
+    subject.len() > prefix.len() && subject.starts_with(prefix)
+}

@@ -1,0 +1,14 @@
+//! The NATS client protocol, as transcripts: what is sent and what comes back, byte for byte.
+//!
+//! Each runs over TCP and over the in-process pipe. With `WEIR_NATS_SERVER=/path/to/nats-server` each runs against that
+//! too: where it says what Weir says, the transcript is right.
+
+mod errors;
+mod headers;
+mod limits;
+mod peer;
+mod publish;
+mod queue;
+mod session;
+mod slow;
+mod time;
