@@ -4,10 +4,14 @@
 //! A command that is not built yet is absent. Results go to the standard output, everything else to the standard
 //! error, and the exit code is 0 only on success.
 
+mod connection;
 mod data;
 mod demo;
 mod failure;
+mod identity;
+mod log;
 mod output;
+mod task;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,6 @@
 //! configuration file is deliberately absent: half of NATS's syntax would be accepted and ignored.
 
 pub mod resolve;
-pub mod span;
 pub mod typed;
 pub mod words;
 

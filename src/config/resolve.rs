@@ -3,8 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::span::format_span;
+use weir_protocol::subject::{is_literal, matches};
+
 use super::typed::{ServeArgs, ServiceArgs};
+use crate::client::Tcp;
+use crate::client::kv::is_valid_bucket;
+use crate::service::names::Names;
+use crate::service::span;
 
 /// A typed configuration that cannot be meant. Names the flag, the value and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,18 +76,8 @@ pub enum Place {
 /// Names and habits of the services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Services {
-    /// The devices' subjects begin with this.
-    pub monitor_prefix: String,
-    /// Subject of the controller.
-    pub command_subject: String,
-    /// Bucket of the devices.
-    pub device_bucket: String,
-    /// Bucket of the sessions.
-    pub session_bucket: String,
-    /// Bucket of the recordings' states.
-    pub state_bucket: String,
-    /// Bucket of the replays' positions.
-    pub replay_bucket: String,
+    /// Subjects and buckets.
+    pub names: Names,
     /// Time between two comparisons of buffers and settings.
     pub buffer_refresh: Duration,
     /// Window of every device that has none of its own.
@@ -149,7 +144,7 @@ impl Services {
         if typed.buffer_refresh < REFRESH_MIN {
             return Err(refuse(
                 "--buffer-refresh",
-                format_span(typed.buffer_refresh),
+                span::format(typed.buffer_refresh),
                 "100ms is the shortest",
             ));
         }
@@ -160,42 +155,64 @@ impl Services {
                 "100ms is the shortest; leave the flag out for no buffer",
             ));
         }
-        let services = Self {
-            monitor_prefix: subject("--monitor-prefix", typed.monitor_prefix)?,
-            command_subject: subject("--command-subject", typed.command_subject)?,
-            device_bucket: bucket("--device-bucket", typed.device_bucket)?,
-            session_bucket: bucket("--session-bucket", typed.session_bucket)?,
-            state_bucket: bucket("--state-bucket", typed.state_bucket)?,
-            replay_bucket: bucket("--replay-bucket", typed.replay_bucket)?,
+        let names = Names {
+            monitor: typed.monitor_prefix,
+            command: typed.command_subject,
+            playback: typed.playback_prefix,
+            devices: typed.device_bucket,
+            sessions: typed.session_bucket,
+            record_state: typed.state_bucket,
+            replay_state: typed.replay_bucket,
+            ..Names::default()
+        };
+        check_names(&names)?;
+        Ok(Self {
+            names,
             buffer_refresh: typed.buffer_refresh,
             default_buffer: typed.default_buffer,
             auto_record: typed.auto_record,
-        };
-        let buckets = [
-            ("--device-bucket", &services.device_bucket),
-            ("--session-bucket", &services.session_bucket),
-            ("--state-bucket", &services.state_bucket),
-            ("--replay-bucket", &services.replay_bucket),
-        ];
-        for (index, (flag, name)) in buckets.iter().enumerate() {
-            if let Some((other, _)) = buckets.iter().take(index).find(|(_, taken)| taken == name) {
-                return Err(refuse(
-                    flag,
-                    name,
-                    format!("{other} has the same name; each bucket needs its own"),
-                ));
-            }
+        })
+    }
+}
+
+/// Each name alone, then against the others.
+fn check_names(names: &Names) -> Result<(), ConfigError> {
+    for (flag, name) in [
+        ("--monitor-prefix", &names.monitor),
+        ("--command-subject", &names.command),
+        ("--playback-prefix", &names.playback),
+    ] {
+        if !is_literal(name.as_bytes()) || name.starts_with('$') {
+            let reason = "give a subject: words joined by dots, without spaces, * or >, not beginning with $";
+            return Err(refuse(flag, format!("\"{name}\""), reason));
         }
-        let prefix = format!("{}.", services.monitor_prefix);
-        if services.command_subject.starts_with(&prefix) {
+    }
+    let buckets = [
+        ("--device-bucket", &names.devices),
+        ("--session-bucket", &names.sessions),
+        ("--state-bucket", &names.record_state),
+        ("--replay-bucket", &names.replay_state),
+    ];
+    for (index, (flag, name)) in buckets.iter().enumerate() {
+        if !is_valid_bucket(name) {
             return Err(refuse(
-                "--command-subject",
-                &services.command_subject,
-                format!("it lies under the devices' subjects {prefix}>; choose one outside"),
+                flag,
+                format!("\"{name}\""),
+                "a bucket's name has letters, digits, _ and - only",
             ));
         }
-        Ok(services)
+        if let Some((other, _)) = buckets.iter().take(index).find(|(_, taken)| taken == name) {
+            return Err(refuse(flag, name, format!("{other} has the same name; each bucket needs its own")));
+        }
     }
+    let devices = names.all_devices_filter();
+    for (flag, name) in [("--command-subject", &names.command), ("--playback-prefix", &names.playback)] {
+        if matches(name.as_bytes(), devices.as_bytes()) || *name == names.monitor {
+            let reason = format!("it lies under the devices' subjects {devices}; choose one outside");
+            return Err(refuse(flag, name, reason));
+        }
+    }
+    names.check().map_err(|error| refuse("names", "of the services", error.to_string()))
 }
 
 /// A port as typed: -1 and 0 mean a free one.
@@ -233,28 +250,10 @@ fn host_and_port(flag: &'static str, value: &str) -> Result<String, ConfigError>
     Ok(format!("{host}:{port}"))
 }
 
-/// Checks the address of a NATS server; without a scheme `nats://` is meant.
-///
-/// # Errors
-/// When the scheme is another one or the host is missing.
-pub fn server_url(flag: &'static str, value: &str) -> Result<String, ConfigError> {
-    let value = value.trim();
-    let rest = match value.split_once("://") {
-        Some(("nats", rest)) => rest,
-        Some((scheme, _)) => {
-            return Err(refuse(
-                flag,
-                value,
-                format!("the scheme {scheme} is not supported; use nats://host:port"),
-            ));
-        }
-        None => value,
-    };
-    let address = rest.rsplit('@').next().unwrap_or(rest);
-    if address.is_empty() || address.starts_with(':') || address.contains(char::is_whitespace) {
-        return Err(refuse(flag, format!("\"{value}\""), "give nats://host:port"));
-    }
-    Ok(format!("nats://{rest}"))
+/// Checks the address of a NATS server, or several of them.
+fn server_url(flag: &'static str, value: &str) -> Result<String, ConfigError> {
+    Tcp::parse(value).map_err(|error| refuse(flag, "", error.to_string()))?;
+    Ok(value.trim().to_owned())
 }
 
 fn directory(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
@@ -277,35 +276,6 @@ fn server_name(value: String) -> Result<String, ConfigError> {
             "--name",
             format!("\"{value}\""),
             "a server's name is not empty and has no spaces",
-        ));
-    }
-    Ok(value)
-}
-
-/// A subject without wildcards.
-fn subject(flag: &'static str, value: String) -> Result<String, ConfigError> {
-    let bad = value.is_empty()
-        || value.starts_with('$')
-        || value.split('.').any(|token| {
-            token.is_empty()
-                || token.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>')
-        });
-    if bad {
-        return Err(refuse(
-            flag,
-            format!("\"{value}\""),
-            "give a subject: words joined by dots, without spaces, * or >, not beginning with $",
-        ));
-    }
-    Ok(value)
-}
-
-fn bucket(flag: &'static str, value: String) -> Result<String, ConfigError> {
-    if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-        return Err(refuse(
-            flag,
-            format!("\"{value}\""),
-            "a bucket's name has letters, digits, _ and - only",
         ));
     }
     Ok(value)
@@ -344,7 +314,7 @@ mod tests {
             }
         );
         assert_eq!(serve.http.as_deref(), Some("127.0.0.1:5555"));
-        assert_eq!(serve.services.monitor_prefix, "monitor");
+        assert_eq!(serve.services.names, Names::default());
         assert_eq!(serve.services.buffer_refresh, Duration::from_secs(15));
         assert_eq!(serve.services.default_buffer, None);
     }
@@ -382,7 +352,7 @@ mod tests {
     #[test]
     fn an_external_server_excludes_a_store() {
         let serve = resolve("--server localhost:4333").unwrap();
-        assert_eq!(serve.broker, Broker::External { url: "nats://localhost:4333".into() });
+        assert_eq!(serve.broker, Broker::External { url: "localhost:4333".into() });
         assert!(resolve("--server localhost --store /tmp/x").unwrap_err().contains("--store"));
     }
 
@@ -400,8 +370,8 @@ mod tests {
             ("--device-bucket a.b", ["--device-bucket \"a.b\"", "letters, digits"]),
             ("--device-bucket x --state-bucket x", ["--state-bucket x", "--device-bucket has the same"]),
             ("--buffer-refresh 1ms", ["--buffer-refresh 1ms", "100ms"]),
-            ("--buffer-refresh 5", ["--buffer-refresh", "unit is missing"]),
-            ("--server tls://a", ["--server tls://a", "nats://"]),
+            ("--buffer-refresh 5", ["--buffer-refresh", "'5'"]),
+            ("--server tls://a", ["--server", "tls://a"]),
             ("--store /proc/cpuinfo", ["--store /proc/cpuinfo", "not a directory"]),
         ] {
             let error = resolve(line).expect_err(line);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::span::parse_span;
+use weir_protocol::time::parse_duration;
 
 /// Flags of `weir serve`.
 #[derive(Debug, Clone, Args)]
@@ -79,6 +79,10 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "SUBJECT", default_value = "streams.record.cmd")]
     pub command_subject: String,
 
+    /// First token(s) of the subjects that replays publish on when no target is given
+    #[arg(long, value_name = "PREFIX", default_value = "streams.playback")]
+    pub playback_prefix: String,
+
     /// Bucket with the devices
     #[arg(long, value_name = "BUCKET", default_value = "streams_devices")]
     pub device_bucket: String,
@@ -96,11 +100,11 @@ pub struct ServiceArgs {
     pub replay_bucket: String,
 
     /// How often buffers are compared with the devices' settings; a change is applied at once where it is seen
-    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = parse_span)]
+    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = parse_duration)]
     pub buffer_refresh: Duration,
 
     /// Buffer every device for this long, unless it has its own window
-    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = false, default_missing_value = "5m", value_parser = parse_span)]
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = false, default_missing_value = "5m", value_parser = parse_duration)]
     pub default_buffer: Option<Duration>,
 
     /// Record every device from its first message on

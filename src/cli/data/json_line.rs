@@ -27,6 +27,55 @@ pub(crate) fn compact(text: &str) -> Result<String, String> {
     Ok(line)
 }
 
+/// A line from [`compact`] over several lines, two spaces for each level.
+pub(crate) fn indent(line: &str) -> String {
+    let mut text = String::with_capacity(line.len() * 2);
+    let (mut inside, mut escaped, mut depth) = (false, false, 0usize);
+    let mut characters = line.chars().peekable();
+    let start_line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        text.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(character) = characters.next() {
+        if inside {
+            text.push(character);
+            (inside, escaped) = match character {
+                _ if escaped => (true, false),
+                '\\' => (true, true),
+                '"' => (false, false),
+                _ => (true, false),
+            };
+            continue;
+        }
+        match character {
+            '{' | '[' if matches!(characters.peek(), Some('}' | ']')) => {
+                text.push(character);
+                text.extend(characters.next());
+            }
+            '{' | '[' => {
+                depth += 1;
+                text.push(character);
+                start_line(&mut text, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                start_line(&mut text, depth);
+                text.push(character);
+            }
+            ',' => {
+                text.push(',');
+                start_line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            plain => {
+                inside = plain == '"';
+                text.push(plain);
+            }
+        }
+    }
+    text
+}
+
 /// Checks that the bytes are one JSON value.
 ///
 /// # Errors
@@ -61,6 +110,7 @@ mod tests {
             let json = serde_json::json!({ value.clone(): [other, value], "n": number, "e": {}, "l": [] });
             let line = compact(&serde_json::to_string_pretty(&json).unwrap()).unwrap();
             prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(indent(&line), serde_json::to_string_pretty(&json).unwrap());
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), json);
         }
     }
