@@ -7,5 +7,6 @@ mod support;
 
 mod data;
 mod record;
+mod refusals;
 mod replay;
 mod serve;

@@ -108,7 +108,11 @@ impl Builder {
             Program::Weir if self.bare => args.extend(self.words.iter().map(OsString::from)),
             Program::Weir => {
                 args.extend(self.words.iter().map(OsString::from));
-                args.extend(["--port", &port, "--http", "127.0.0.1:0"].map(OsString::from));
+                for (flag, value) in [("--port", port.as_str()), ("--http", "127.0.0.1:0")] {
+                    if !self.args.iter().any(|given| given == flag) {
+                        args.extend([flag, value].map(OsString::from));
+                    }
+                }
                 if let Some(store) = &self.store {
                     args.push("--store".into());
                     args.push(store.into());
@@ -368,6 +372,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a failing test shows what its server printed")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- output of {:?}\n{}---", self.builder.program, self.log());
