@@ -6,6 +6,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use weir_protocol::jetstream::api::ApiResponse;
+use weir_protocol::jetstream::publish::PubAck;
+use weir_protocol::jetstream::{error, json};
+
 use super::input::Tag;
 
 /// A message made by the server.
@@ -21,6 +25,43 @@ pub struct Message {
     pub headers: Bytes,
     /// Payload.
     pub payload: Bytes,
+}
+
+/// What a held message becomes when what it rests on could not be made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing is said; the client asks again.
+    Silent,
+    /// The acknowledgement of a publish into this stream: error 10077.
+    Publish(Bytes),
+    /// An API response of this type (`stream_create_response`, ...): error 10077.
+    Api(&'static str),
+}
+
+/// A message that waits until everything staged before it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The message.
+    pub message: Message,
+    /// What it becomes on failure.
+    pub failure: Failure,
+}
+
+impl Held {
+    /// What is sent instead when the store failed because of `why`.
+    #[must_use]
+    pub fn failed(self, why: &str) -> Option<Message> {
+        let error = error::STREAM_STORE_FAILED.with(why);
+        let text = match self.failure {
+            Failure::Silent => return None,
+            Failure::Publish(stream) => {
+                let stream = String::from_utf8_lossy(&stream).into_owned();
+                json::encode(&PubAck { error: Some(error), stream, ..PubAck::default() })
+            }
+            Failure::Api(name) => json::encode(&ApiResponse::failed(name, error)),
+        };
+        Some(Message { payload: text.into(), headers: Bytes::new(), ..self.message })
+    }
 }
 
 /// A change to what the engine hears.
@@ -58,7 +99,7 @@ pub enum Hearing {
 #[derive(Debug, Default)]
 pub struct Outputs {
     now: Vec<Message>,
-    held: Vec<Message>,
+    held: Vec<Held>,
     hearing: Vec<Hearing>,
     arena: BytesMut,
 }
@@ -76,14 +117,20 @@ impl Outputs {
 
     /// Answers once everything staged so far is durable. Without a `to` there is nobody to answer.
     pub fn held(&mut self, to: Bytes, headers: Bytes, payload: Bytes) {
+        self.held_or(to, headers, payload, Failure::Silent);
+    }
+
+    /// As [`Self::held`], with something to say when the store fails.
+    pub fn held_or(&mut self, to: Bytes, headers: Bytes, payload: Bytes, failure: Failure) {
         if !to.is_empty() {
-            self.held.push(Message { subject: to.clone(), to, reply: Bytes::new(), headers, payload });
+            let message = Message { subject: to.clone(), to, reply: Bytes::new(), headers, payload };
+            self.held.push(Held { message, failure });
         }
     }
 
     /// Sends a whole message once everything staged so far is durable.
     pub fn held_message(&mut self, message: Message) {
-        self.held.push(message);
+        self.held.push(Held { message, failure: Failure::Silent });
     }
 
     /// Changes what the engine hears; done before anything held of the same run is answered.
@@ -122,7 +169,7 @@ impl Outputs {
     }
 
     /// Takes what is held.
-    pub fn take_held(&mut self) -> Vec<Message> {
+    pub fn take_held(&mut self) -> Vec<Held> {
         std::mem::take(&mut self.held)
     }
 }

@@ -1,0 +1,303 @@
+//! The API of consumers: create, info, names, list, delete, pause, reset.
+
+use bytes::Bytes;
+use weir_protocol::jetstream::api::{
+    ApiCall, ApiPagedRequest, ApiResponse, LIST_LIMIT, NAMES_LIMIT, SuccessResponse,
+};
+use weir_protocol::jetstream::consumer::{
+    ConsumerAction, ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerListResponse,
+    ConsumerNamesResponse, ConsumerPauseResponse, ConsumerResetResponse, CreateConsumerRequest,
+    PauseConsumerRequest, ResetConsumerRequest,
+};
+use weir_protocol::jetstream::error::{self, ApiError};
+use weir_protocol::jetstream::json;
+use weir_storage::Store;
+
+use super::{Answer, Request, page};
+use crate::jetstream::consumer::{Consumer, Interest, Limits, config};
+use crate::jetstream::engine::{Engine, context};
+use crate::jetstream::output::Failure;
+use crate::jetstream::stream::config::is_valid_name;
+
+impl Engine {
+    /// The ids of a stream and one of its consumers.
+    fn find_consumer(&self, stream: &str, name: &str) -> Result<(u32, u64), ApiError> {
+        let id = self.find_stream(stream)?;
+        let consumer = self.streams.get(&id).and_then(|stream| stream.consumer_ids.get(name).copied());
+        consumer.map(|consumer| (id, consumer)).ok_or_else(|| error::CONSUMER_NOT_FOUND.error())
+    }
+
+    pub(super) fn create_consumer(&mut self, call: &ApiCall<'_>, request: &mut Request<'_>) -> Answer {
+        let mut asked: CreateConsumerRequest = request.decode()?;
+        let context = context!(self, request.now, request.store, request.interest);
+        if context.lacks_level(request.headers) {
+            return Err(error::REQUIRED_API_LEVEL.error());
+        }
+        check_subject(call, &mut asked)?;
+        if asked.config.num_replicas > 1 {
+            return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.error());
+        }
+        let log = self.find_stream(&asked.stream_name)?;
+        let id = self.put_consumer(log, asked, request)?;
+        let info = self.describe_consumer(log, id, true, request);
+        Ok(json::encode(&ConsumerInfoResponse {
+            response: ApiResponse::new("consumer_create_response"),
+            info,
+        }))
+    }
+
+    /// Creates or updates a consumer.
+    fn put_consumer(
+        &mut self,
+        log: u32,
+        asked: CreateConsumerRequest,
+        request: &mut Request<'_>,
+    ) -> Result<u64, ApiError> {
+        let Some(stream) = self.streams.get(&log) else { return Err(error::STREAM_NOT_FOUND.error()) };
+        let mut wanted = asked.config;
+        let named = if wanted.durable_name.is_empty() { &wanted.name } else { &wanted.durable_name };
+        let existing = stream.consumer_ids.get(named).copied();
+        if let Some(consumer) = existing.and_then(|id| stream.consumers.get(&id)) {
+            wanted.pause_until = consumer.config().pause_until;
+        }
+        let limits = Limits::default();
+        let mut wanted = config::with_defaults(wanted, &stream.config, &limits, asked.pedantic)?;
+        config::validate(&wanted, &stream.config, &limits)?;
+        if let Some(id) = existing {
+            let Some(consumer) = stream.consumers.get(&id) else {
+                return Err(error::CONSUMER_NOT_FOUND.error());
+            };
+            if asked.action == ConsumerAction::Create && !config::is_same(consumer.config(), &wanted) {
+                return Err(error::CONSUMER_ALREADY_EXISTS.error());
+            }
+            config::check_update(consumer.config(), &wanted, request.interest)?;
+            self.update_consumer(log, id, wanted, (request.now, request.store, request.interest))?;
+            return Ok(id);
+        }
+        if asked.action == ConsumerAction::Update {
+            return Err(error::CONSUMER_DOES_NOT_EXIST.error());
+        }
+        let counted = stream.consumers.values().filter(|consumer| !consumer.config().direct).count();
+        if usize::try_from(stream.config.max_consumers).is_ok_and(|max| max > 0 && counted >= max) {
+            return Err(error::MAXIMUM_CONSUMERS_LIMIT.error());
+        }
+        let name = self.name_for(log, &mut wanted);
+        if !is_valid_name(&name) {
+            return Err(error::CONSUMER_BAD_DURABLE_NAME.error());
+        }
+        let Some(stream) = self.streams.get(&log) else { return Err(error::STREAM_NOT_FOUND.error()) };
+        let mut context = context!(self, request.now, request.store, request.interest);
+        let consumer = Consumer::create(wanted, name, request.now, &mut stream.view(&mut context))?;
+        let id = self.host(log, consumer);
+        let mut context = context!(self, request.now, request.store, request.interest);
+        if let Some(stream) = self.streams.get(&log) {
+            stream.keep_consumer(id, &mut context)?;
+        }
+        Ok(id)
+    }
+
+    /// The name of a new consumer, made up if the configuration has none.
+    fn name_for(&self, log: u32, config: &mut ConsumerConfig) -> String {
+        if !config.durable_name.is_empty() {
+            config.name.clone_from(&config.durable_name);
+        }
+        let taken =
+            |name: &str| self.streams.get(&log).is_some_and(|stream| stream.consumer_ids.contains_key(name));
+        while config.name.is_empty() || config.durable_name.is_empty() && taken(&config.name) {
+            config.name = self.config.random.id(8);
+        }
+        config.name.clone()
+    }
+
+    /// What the API shows of a consumer; lists do without the server's metadata.
+    fn describe_consumer(
+        &mut self,
+        log: u32,
+        id: u64,
+        with_metadata: bool,
+        request: &mut Request<'_>,
+    ) -> Option<ConsumerInfo> {
+        let (version, level) = (self.config.version.clone(), self.config.api_level);
+        let stream = self.streams.get_mut(&log)?;
+        let mut context = context!(self, request.now, request.store, request.interest);
+        let mut info = stream.with_consumer(id, &mut context, |consumer, view| consumer.info(view))?;
+        if let Some(config) = info.config.as_mut().filter(|_| with_metadata) {
+            config::answer_metadata(config, &version, level);
+        }
+        Some(info)
+    }
+
+    pub(super) fn consumer_info(&mut self, stream: &str, name: &str, request: &mut Request<'_>) -> Answer {
+        if !request.is_empty() {
+            return Err(error::NOT_EMPTY_REQUEST.error());
+        }
+        let (log, id) = self.find_consumer(stream, name)?;
+        let info = self.describe_consumer(log, id, true, request);
+        Ok(json::encode(&ConsumerInfoResponse { response: ApiResponse::new("consumer_info_response"), info }))
+    }
+
+    /// The consumers of a stream that are not the server's own, by name.
+    fn public_consumers(&self, log: u32) -> Vec<(String, u64)> {
+        let Some(stream) = self.streams.get(&log) else { return Vec::new() };
+        let all = stream.consumer_ids.iter().map(|(name, id)| (name.clone(), *id));
+        all.filter(|(_, id)| stream.consumers.get(id).is_some_and(|consumer| !consumer.config().direct))
+            .collect()
+    }
+
+    pub(super) fn consumer_names(&mut self, stream: &str, request: &mut Request<'_>) -> Answer {
+        let asked: ApiPagedRequest = request.decode_optional()?.unwrap_or_default();
+        let log = self.find_stream(stream)?;
+        let consumers = self.public_consumers(log);
+        let (page, offset) = page(consumers.len(), asked.offset, NAMES_LIMIT);
+        Ok(json::encode(&ConsumerNamesResponse {
+            response: ApiResponse::new("consumer_names_response"),
+            page,
+            consumers: Some(
+                consumers.into_iter().skip(offset).take(NAMES_LIMIT).map(|(name, _)| name).collect(),
+            ),
+        }))
+    }
+
+    pub(super) fn consumer_list(&mut self, stream: &str, request: &mut Request<'_>) -> Answer {
+        let asked: ApiPagedRequest = request.decode_optional()?.unwrap_or_default();
+        let log = self.find_stream(stream)?;
+        let consumers = self.public_consumers(log);
+        let (page, offset) = page(consumers.len(), asked.offset, LIST_LIMIT);
+        let wanted = consumers.into_iter().skip(offset).take(LIST_LIMIT);
+        Ok(json::encode(&ConsumerListResponse {
+            response: ApiResponse::new("consumer_list_response"),
+            page,
+            consumers: wanted.filter_map(|(_, id)| self.describe_consumer(log, id, false, request)).collect(),
+            missing: Vec::new(),
+        }))
+    }
+
+    pub(super) fn remove_consumer(&mut self, stream: &str, name: &str, request: &mut Request<'_>) -> Answer {
+        if !request.is_empty() {
+            return Err(error::NOT_EMPTY_REQUEST.error());
+        }
+        let (log, id) = self.find_consumer(stream, name)?;
+        self.delete_consumer(log, id, request.now, request.store, request.interest);
+        Ok(json::encode(&SuccessResponse {
+            response: ApiResponse::new("consumer_delete_response"),
+            success: true,
+        }))
+    }
+
+    pub(super) fn pause_consumer(&mut self, stream: &str, name: &str, request: &mut Request<'_>) -> Answer {
+        let asked: PauseConsumerRequest = request.decode_optional()?.unwrap_or_default();
+        let (log, id) = self.find_consumer(stream, name)?;
+        let until = asked.pause_until.nanos();
+        self.with_consumer(id, request.now, request.store, request.interest, |consumer, view| {
+            consumer.pause(until, view);
+        });
+        let mut context = context!(self, request.now, request.store, request.interest);
+        if let Some(stream) = self.streams.get(&log) {
+            stream.keep_consumer(id, &mut context)?;
+        }
+        let remaining = until.map_or(0, |until| until.saturating_sub(request.now)).max(0);
+        Ok(json::encode(&ConsumerPauseResponse {
+            response: ApiResponse::new("consumer_pause_response"),
+            paused: remaining > 0,
+            pause_until: asked.pause_until,
+            pause_remaining: remaining,
+        }))
+    }
+
+    /// Sets a consumer back, as its own subject asks.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a message, and the world")]
+    pub(in crate::jetstream) fn reset_consumer(
+        &mut self,
+        id: u64,
+        now: i64,
+        reply: &Bytes,
+        headers: &[u8],
+        body: &[u8],
+        store: &mut Store,
+        interest: &dyn Interest,
+    ) {
+        if reply.is_empty() {
+            return;
+        }
+        let mut request = Request { now, headers, body, store, interest };
+        let text = self.set_back(id, &mut request).unwrap_or_else(|error| {
+            let response = ApiResponse::failed("consumer_reset_response", error);
+            json::encode(&ConsumerResetResponse { response, ..ConsumerResetResponse::default() })
+        });
+        self.outputs.held_or(
+            reply.clone(),
+            Bytes::new(),
+            text.into(),
+            Failure::Api("consumer_reset_response"),
+        );
+    }
+
+    fn set_back(&mut self, id: u64, request: &mut Request<'_>) -> Answer {
+        let Some(log) = self.consumers.get(&id).copied() else {
+            return Err(error::CONSUMER_NOT_FOUND.error());
+        };
+        let context = context!(self, request.now, request.store, request.interest);
+        if context.lacks_level(request.headers) {
+            return Err(error::REQUIRED_API_LEVEL.error());
+        }
+        let asked: ResetConsumerRequest = if request.body.is_empty() {
+            ResetConsumerRequest::default()
+        } else {
+            json::decode_lenient(request.body).map_err(|error| error::INVALID_JSON.with(error))?
+        };
+        let Some(stream) = self.streams.get_mut(&log) else { return Err(error::CONSUMER_NOT_FOUND.error()) };
+        let mut context = context!(self, request.now, request.store, request.interest);
+        let reset = stream.with_consumer(id, &mut context, |consumer, view| consumer.reset(asked.seq, view));
+        let reset_seq = reset.ok_or_else(|| error::CONSUMER_NOT_FOUND.error())??;
+        self.touched_consumers.insert(id);
+        let info = self.describe_consumer(log, id, true, request);
+        let response = ApiResponse::new("consumer_reset_response");
+        Ok(json::encode(&ConsumerResetResponse { response, info, reset_seq }))
+    }
+}
+
+/// Whether the subject of a create and its body agree; takes the name from the subject.
+fn check_subject(call: &ApiCall<'_>, asked: &mut CreateConsumerRequest) -> Result<(), ApiError> {
+    let config = &mut asked.config;
+    let (stream, name, filter) = match *call {
+        ApiCall::ConsumerCreate { stream, name, filter } => (stream, name, filter),
+        ApiCall::ConsumerDurableCreate { stream, name: Some(name) } => (stream, Some(name), None),
+        _ => return Err(error::CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT.error()),
+    };
+    if stream != asked.stream_name {
+        return Err(error::STREAM_MISMATCH.error());
+    }
+    if name.unwrap_or(&config.name).contains(['\\', '/']) {
+        return Err(error::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS.error());
+    }
+    match (call, name) {
+        (ApiCall::ConsumerDurableCreate { .. }, Some(name)) => {
+            if config.durable_name.is_empty() {
+                return Err(error::CONSUMER_DURABLE_NAME_NOT_SET.error());
+            }
+            if config.durable_name != name {
+                return Err(error::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT.error());
+            }
+            name.clone_into(&mut config.name);
+        }
+        (_, Some(name)) => {
+            if !config.durable_name.is_empty() && config.durable_name != name {
+                return Err(error::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT.error());
+            }
+            name.clone_into(&mut config.name);
+        }
+        (_, None) if !config.durable_name.is_empty() => {
+            return Err(error::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME.error());
+        }
+        (_, None) => {}
+    }
+    if let Some(filter) = filter {
+        if !config.filter_subjects.is_empty() {
+            return Err(error::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED.error());
+        }
+        if config.filter_subject != filter {
+            return Err(error::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH.error());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,529 @@
+//! The engine: all streams with their consumers, as one deterministic state machine.
+//!
+//! The engine performs no IO but reads of the [`Store`] and staging into it, and reads no clock. Its owner calls
+//! [`Engine::handle`] with each input, [`Engine::handle_durable`] after each batch of inputs and whenever the store
+//! says that something became durable, drains [`Engine::outputs`], seals the store with what is held, and sleeps until
+//! [`Engine::poll_timeout`]. `now` may jump; messages' times still never go backwards within a stream.
+//!
+//! What crosses streams is decided here: names, overlapping subjects, and the feeding of mirrors and sources. After a
+//! failed sync the engine is thrown away and a new one restored from the store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use weir_protocol::header;
+use weir_protocol::jetstream::api::REQUIRED_API_LEVEL;
+use weir_protocol::jetstream::direct;
+use weir_protocol::jetstream::error::{self, ApiError};
+use weir_protocol::jetstream::json::{self, Timestamp};
+use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
+use weir_storage::{LogId, Store};
+
+use super::api::ApiStats;
+use super::consumer::{CloseReason, Interest};
+use super::input::{Input, Tag};
+use super::origin::Progress;
+use super::output::{Hearing, Message, Outputs};
+use super::stream::config::{HOLD, Neighbours};
+use super::stream::{CONFIG_KEY, CREATED_KEY, Stream, log_spec};
+use crate::sys::random::Random;
+
+/// What is fixed for the life of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Name of the server, shown as the leader of every stream.
+    pub server_name: String,
+    /// Version shown in metadata.
+    pub version: String,
+    /// The highest JetStream API level that works.
+    pub api_level: u32,
+    /// JetStream domain, or empty.
+    pub domain: String,
+    /// Largest payload in bytes.
+    pub max_payload: usize,
+    /// Bytes of one batch of direct gets that names no limit.
+    pub max_pending: usize,
+    /// Identifiers, jitter, sampling.
+    pub random: Random,
+}
+
+/// A mirror that holds back the limits of its origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hold {
+    mirror: u32,
+    pub(super) bytes: u64,
+    pub(super) copied_seq: u64,
+}
+
+/// What a stream sees of the world while it is called.
+pub(super) struct Context<'a> {
+    pub(super) now: i64,
+    pub(super) store: &'a mut Store,
+    pub(super) interest: &'a dyn Interest,
+    pub(super) outputs: &'a mut Outputs,
+    pub(super) config: &'a EngineConfig,
+    /// By origin's log.
+    pub(super) holds: &'a BTreeMap<u32, Vec<Hold>>,
+}
+
+impl Context<'_> {
+    /// Whether a request asks for more than this server has.
+    pub(super) fn lacks_level(&self, headers: &[u8]) -> bool {
+        if headers.is_empty() {
+            return false;
+        }
+        let Some(level) = header::get(headers, REQUIRED_API_LEVEL).filter(|level| !level.is_empty()) else {
+            return false;
+        };
+        let level = std::str::from_utf8(level).ok().and_then(|level| level.trim().parse::<i64>().ok());
+        level.is_none_or(|level| level > i64::from(self.config.api_level))
+    }
+
+    /// Tells whoever listens what happened; the body is made only if somebody does.
+    pub(super) fn advise(
+        &mut self,
+        subject: &str,
+        kind: &str,
+        fields: impl FnOnce(&mut json::ObjectWriter<'_>),
+    ) {
+        if !self.interest.has(subject.as_bytes()) {
+            return;
+        }
+        let mut text = String::new();
+        json::ObjectWriter::write(&mut text, |object| {
+            object.text_field("type", &format!("io.nats.jetstream.advisory.v1.{kind}"));
+            object.text_field("id", &self.config.random.id(22));
+            object.field("timestamp", &Timestamp(self.now));
+            fields(object);
+            if !self.config.domain.is_empty() {
+                object.text_field("domain", &self.config.domain);
+            }
+        });
+        let to = Bytes::copy_from_slice(subject.as_bytes());
+        self.outputs.held_message(Message {
+            subject: to.clone(),
+            to,
+            payload: text.into(),
+            ..Message::default()
+        });
+    }
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) config: EngineConfig,
+    pub(super) outputs: Outputs,
+    pub(super) streams: BTreeMap<u32, Stream>,
+    pub(super) names: BTreeMap<String, u32>,
+    /// The stream of each consumer.
+    pub(super) consumers: HashMap<u64, u32>,
+    pub(super) next_consumer: u64,
+    pub(super) holds: BTreeMap<u32, Vec<Hold>>,
+    /// The streams that copy from each name.
+    dependents: BTreeMap<String, BTreeSet<u32>>,
+    /// Streams that may have something to tell their consumers and dependents.
+    touched: BTreeSet<u32>,
+    /// Consumers that may have something to deliver.
+    pub(super) touched_consumers: BTreeSet<u64>,
+    /// Streams that copy and may have something to copy.
+    hungry: BTreeSet<u32>,
+    timers: BTreeSet<(i64, u32)>,
+    pub(super) api: ApiStats,
+}
+
+/// The world as a stream sees it, with `self.streams` left free.
+macro_rules! context {
+    ($engine:ident, $now:expr, $store:expr, $interest:expr) => {
+        $crate::jetstream::engine::Context {
+            now: $now,
+            store: $store,
+            interest: $interest,
+            outputs: &mut $engine.outputs,
+            config: &$engine.config,
+            holds: &$engine.holds,
+        }
+    };
+}
+pub(super) use context;
+
+/// What the API subscribes to. Pull requests, resets and direct gets are subscribed for each consumer and stream, so
+/// that a request to none is answered with "no responders".
+const API_FILTERS: [&str; 11] = [
+    "$JS.API.INFO",
+    "$JS.API.STREAM.>",
+    "$JS.API.CONSUMER.CREATE.>",
+    "$JS.API.CONSUMER.DURABLE.>",
+    "$JS.API.CONSUMER.NAMES.>",
+    "$JS.API.CONSUMER.LIST.>",
+    "$JS.API.CONSUMER.INFO.>",
+    "$JS.API.CONSUMER.DELETE.>",
+    "$JS.API.CONSUMER.PAUSE.>",
+    "$JS.API.CONSUMER.UNPIN.>",
+    "$JS.API.CONSUMER.LEADER.>",
+];
+
+impl Neighbours for (&BTreeMap<String, u32>, &BTreeMap<u32, Stream>) {
+    fn config_of(&self, name: &str) -> Option<&StreamConfig> {
+        self.1.get(self.0.get(name)?).map(|stream| &stream.config)
+    }
+}
+
+impl Engine {
+    /// An engine without streams.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            config,
+            outputs: Outputs::default(),
+            streams: BTreeMap::new(),
+            names: BTreeMap::new(),
+            consumers: HashMap::new(),
+            next_consumer: 1,
+            holds: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            touched_consumers: BTreeSet::new(),
+            hungry: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            api: ApiStats::default(),
+        }
+    }
+
+    /// Takes up the streams and consumers that the store keeps, and asks to hear what concerns them.
+    ///
+    /// # Errors
+    /// When the store holds a stream that cannot be read: it is named.
+    pub fn restore(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) -> Result<(), ApiError> {
+        for filter in API_FILTERS {
+            self.outputs
+                .hear(Hearing::Subscribe { filter: Bytes::from_static(filter.as_bytes()), tag: Tag::Api });
+        }
+        for log in store.logs().into_iter().filter(|log| log.0 != 0) {
+            self.restore_stream(log, now, store, interest)?;
+        }
+        let restored: Vec<u32> = self.streams.keys().copied().collect();
+        for id in restored {
+            self.depend(id);
+            self.hungry.insert(id);
+            self.touched.insert(id);
+        }
+        Ok(())
+    }
+
+    fn restore_stream(
+        &mut self,
+        log: LogId,
+        now: i64,
+        store: &mut Store,
+        interest: &dyn Interest,
+    ) -> Result<(), ApiError> {
+        let Some(text) = store.attribute(log, CONFIG_KEY) else { return Ok(()) };
+        let damaged = |what: &dyn std::fmt::Display| {
+            error::STREAM_GENERAL_ERROR.with(format!("log {} holds no readable stream: {what}", log.0))
+        };
+        let config: StreamConfig = json::decode_lenient(&text).map_err(|error| damaged(&error))?;
+        let created = store.attribute(log, CREATED_KEY).and_then(|bytes| bytes[..].try_into().ok());
+        let created =
+            created.map(i64::from_le_bytes).ok_or_else(|| damaged(&"it has no time of creation"))?;
+        let log = if config.storage == StorageType::Memory && config.mirror.is_some() {
+            // A mirror's sequences are its origin's: an empty one starts again under a new log.
+            let failed = |error: weir_storage::StageError| error::STREAM_STORE_FAILED.with(error);
+            let kept = store.attributes(log, b"consumer/");
+            store.drop_log(log).map_err(failed)?;
+            let log = store.create_log(log_spec(&config)).map_err(failed)?;
+            for (key, value) in kept {
+                store.set_attribute(log, &key, &value).map_err(failed)?;
+            }
+            store.set_attribute(log, CONFIG_KEY, &text).map_err(failed)?;
+            store.set_attribute(log, CREATED_KEY, &created.to_le_bytes()).map_err(failed)?;
+            log
+        } else {
+            log
+        };
+        let mut context = context!(self, now, store, interest);
+        let stream = Stream::restore(log, config, created, &mut context)?;
+        self.names.insert(stream.config.name.clone(), log.0);
+        self.streams.insert(log.0, stream);
+        self.listen(log.0, None);
+        self.restore_consumers(log.0, now, store, interest)
+    }
+
+    /// What was said since the last call of its `take_*`.
+    pub fn outputs(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+
+    /// Takes an input. Nothing is delivered to consumers before [`Self::handle_durable`].
+    pub fn handle(&mut self, now: i64, input: Input, store: &mut Store, interest: &dyn Interest) {
+        match input {
+            Input::Message { tag, subject, reply, headers, payload } => match tag {
+                Tag::Stream(id) => {
+                    let Some(stream) = self.streams.get_mut(&id) else { return };
+                    let mut context = context!(self, now, store, interest);
+                    stream.handle_publish(&subject, reply, &headers, &payload, &mut context);
+                    self.touched.insert(id);
+                }
+                Tag::DirectGet(id) => {
+                    let Some(stream) = self.streams.get(&id) else { return };
+                    let mut context = context!(self, now, store, interest);
+                    stream.handle_direct_get(&reply, &headers, &payload, &mut context);
+                }
+                Tag::DirectGetSubject(id) => {
+                    let Some(stream) = self.streams.get(&id) else { return };
+                    let mut context = context!(self, now, store, interest);
+                    stream.handle_direct_get_subject(&subject, &reply, &headers, &payload, &mut context);
+                }
+                Tag::Api => self.handle_api(now, &subject, &reply, &headers, &payload, store, interest),
+                Tag::Pull(id) => self.with_consumer(id, now, store, interest, |consumer, view| {
+                    consumer.handle_pull(&reply, &headers, &payload, view);
+                }),
+                Tag::Ack(id) => self.with_consumer(id, now, store, interest, |consumer, view| {
+                    consumer.handle_ack(&subject, &reply, &payload, view);
+                }),
+                Tag::Flow(id) => self.with_consumer(id, now, store, interest, |consumer, view| {
+                    consumer.handle_flow_reply(&subject, &headers, view);
+                }),
+                Tag::Reset(id) => self.reset_consumer(id, now, &reply, &headers, &payload, store, interest),
+                Tag::Interest(_) => {}
+            },
+            Input::InterestChanged { tag: Tag::Interest(id) } => {
+                self.with_consumer(id, now, store, interest, |consumer, view| consumer.handle_interest(view));
+            }
+            Input::InterestChanged { .. } => {}
+        }
+    }
+
+    /// Delivers and copies what is durable by now. Call it after each batch of inputs, and whenever the store says that
+    /// something became durable; consumers' states are staged here, so seal after it.
+    pub fn handle_durable(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
+        // Streams in memory are durable at once, so copying may go on from stream to stream within one call.
+        for _ in 0..8 {
+            let told = self.tell_durable(now, store, interest);
+            let fed = self.feed(now, store, interest);
+            if !told && !fed {
+                break;
+            }
+        }
+        self.drive_touched(now, store, interest);
+        self.keep_consumers(now, store);
+        self.renew_timers(store);
+    }
+
+    /// Tells consumers and dependents of touched streams how far the stream is durable; says whether any moved on.
+    fn tell_durable(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) -> bool {
+        let mut moved = false;
+        for id in std::mem::take(&mut self.touched) {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let state = stream.state(store);
+            if state.durable_seq > stream.told_seq {
+                stream.told_seq = state.durable_seq;
+                self.touched_consumers.extend(stream.consumers.keys());
+                if let Some(dependents) = self.dependents.get(&stream.config.name) {
+                    self.hungry.extend(dependents);
+                    moved |= !dependents.is_empty();
+                }
+            }
+            self.renew_timer(id, store);
+            if state.durable_seq < state.last_seq {
+                self.touched.insert(id);
+            }
+        }
+        if moved {
+            // Consumers of what is copied are driven with the rest; those of the origin need not wait for the copy.
+            self.drive_touched(now, store, interest);
+        }
+        moved
+    }
+
+    /// Copies into the streams that are hungry; says whether anything moved.
+    fn feed(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) -> bool {
+        let mut moved = false;
+        for id in std::mem::take(&mut self.hungry) {
+            let Some(mut stream) = self.streams.remove(&id) else { continue };
+            let before = stream.state(store).last_seq;
+            let mut progress = Progress::Done;
+            let mut context = context!(self, now, store, interest);
+            let origin = |name: &str| self.names.get(name).and_then(|id| self.streams.get(id));
+            if let Some(origin) = stream.config.mirror.as_ref().and_then(|mirror| origin(&mirror.name)) {
+                progress = stream.feed_mirror(origin, &mut context);
+            }
+            for index in 0..stream.sources.len() {
+                let Some(origin) = stream.sources.get(index).and_then(|source| origin(&source.config.name))
+                else {
+                    continue;
+                };
+                if stream.feed_source(index, origin, &mut context) == Progress::More {
+                    progress = Progress::More;
+                }
+            }
+            let after = stream.state(store).last_seq;
+            moved |= after > before;
+            self.streams.insert(id, stream);
+            if progress == Progress::More {
+                self.hungry.insert(id);
+            }
+            self.touched.insert(id);
+            self.renew_hold(id, after);
+        }
+        moved
+    }
+
+    /// Notes how far a mirror that holds back its origin has come.
+    fn renew_hold(&mut self, mirror: u32, copied_seq: u64) {
+        let Some(stream) = self.streams.get(&mirror) else { return };
+        let Some(bytes) = stream.config.metadata.get(HOLD).and_then(|bytes| bytes.parse().ok()) else {
+            return;
+        };
+        let origin = stream.config.mirror.as_ref().and_then(|config| self.names.get(&config.name));
+        let Some(origin) = origin else { return };
+        let holds = self.holds.entry(*origin).or_default();
+        holds.retain(|hold| hold.mirror != mirror);
+        holds.push(Hold { mirror, bytes, copied_seq });
+    }
+
+    fn renew_timers(&mut self, store: &Store) {
+        let touched: Vec<u32> = self.touched.iter().copied().collect();
+        for id in touched {
+            self.renew_timer(id, store);
+        }
+    }
+
+    pub(super) fn renew_timer(&mut self, id: u32, store: &Store) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let due = [stream.poll_timeout(store), stream.origin_timeout()].into_iter().flatten().min();
+        if due != stream.timer {
+            if let Some(old) = stream.timer {
+                self.timers.remove(&(old, id));
+            }
+            stream.timer = due;
+            if let Some(due) = due {
+                self.timers.insert((due, id));
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called at the latest; 0 for at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<i64> {
+        if !self.hungry.is_empty() || !self.touched_consumers.is_empty() {
+            return Some(0);
+        }
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
+        let due: Vec<u32> =
+            self.timers.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
+        for id in due {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let mut context = context!(self, now, store, interest);
+            stream.handle_timeout(&mut context);
+            if stream.origin_timeout().is_some_and(|at| at <= now) {
+                self.hungry.insert(id);
+            }
+            self.touched.insert(id);
+            self.time_out_consumers(id, now, store, interest);
+        }
+        self.handle_durable(now, store, interest);
+    }
+
+    /// The server stops: whoever waits is told, and states are staged.
+    pub fn shutdown(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
+        let consumers: BTreeSet<u64> =
+            self.streams.values().flat_map(|stream| stream.consumers.keys().copied()).collect();
+        for id in &consumers {
+            self.with_consumer(*id, now, store, interest, |consumer, view| {
+                consumer.close(CloseReason::ServerShutdown, view);
+            });
+        }
+        self.touched_consumers = consumers;
+        self.keep_touched(now, true, store);
+    }
+
+    /// Marks a stream: its consumers, dependents and timers are looked at with the next [`Self::handle_durable`].
+    pub(super) fn touch(&mut self, id: u32) {
+        self.touched.insert(id);
+    }
+
+    /// Marks a stream that copies.
+    pub(super) fn make_hungry(&mut self, id: u32) {
+        self.hungry.insert(id);
+    }
+
+    /// Those who copy from `name` are to look whether it is there now.
+    pub(super) fn wake_dependents(&mut self, name: &str) {
+        if let Some(dependents) = self.dependents.get(name) {
+            self.hungry.extend(dependents);
+        }
+    }
+
+    /// Notes from which names a stream copies.
+    pub(super) fn depend(&mut self, id: u32) {
+        self.depend_no_more(id);
+        let Some(stream) = self.streams.get(&id) else { return };
+        let origins = stream.config.mirror.iter().chain(&stream.config.sources);
+        for name in origins.map(|origin| origin.name.clone()).collect::<Vec<_>>() {
+            self.dependents.entry(name).or_default().insert(id);
+        }
+    }
+
+    /// Forgets from which names a stream copies, and what it holds back.
+    pub(super) fn depend_no_more(&mut self, id: u32) {
+        self.dependents.retain(|_, dependents| {
+            dependents.remove(&id);
+            !dependents.is_empty()
+        });
+        self.holds.retain(|_, holds| {
+            holds.retain(|hold| hold.mirror != id);
+            !holds.is_empty()
+        });
+    }
+
+    /// Forgets what is kept for a stream that is gone.
+    pub(super) fn forget_stream(&mut self, id: u32, stream: &Stream) {
+        if let Some(due) = stream.timer {
+            self.timers.remove(&(due, id));
+        }
+        self.touched.remove(&id);
+        self.hungry.remove(&id);
+        self.holds.remove(&id);
+        self.depend_no_more(id);
+    }
+
+    /// Asks to hear what concerns a stream, after its configuration was `old` (`None`: it is new to the engine).
+    pub(super) fn listen(&mut self, id: u32, old: Option<&StreamConfig>) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let before = old.map(|old| hearings(id, old)).unwrap_or_default();
+        let after = hearings(id, &stream.config);
+        self.change_hearing(&before, &after);
+    }
+
+    /// Stops hearing what concerned a stream.
+    pub(super) fn listen_no_more(&mut self, id: u32, config: &StreamConfig) {
+        self.change_hearing(&hearings(id, config), &[]);
+    }
+
+    fn change_hearing(&mut self, before: &[(String, Tag)], after: &[(String, Tag)]) {
+        for (filter, tag) in after.iter().filter(|each| !before.contains(each)) {
+            let filter = Bytes::copy_from_slice(filter.as_bytes());
+            self.outputs.hear(Hearing::Subscribe { filter, tag: *tag });
+        }
+        for (filter, tag) in before.iter().filter(|each| !after.contains(each)) {
+            let filter = Bytes::copy_from_slice(filter.as_bytes());
+            self.outputs.hear(Hearing::Unsubscribe { filter, tag: *tag });
+        }
+    }
+}
+
+/// What a stream with `config` listens to.
+fn hearings(id: u32, config: &StreamConfig) -> Vec<(String, Tag)> {
+    let mut filters: Vec<(String, Tag)> =
+        config.subjects.iter().map(|subject| (subject.clone(), Tag::Stream(id))).collect();
+    if config.allow_direct {
+        filters.push((format!("{}{}", direct::PREFIX, config.name), Tag::DirectGet(id)));
+        filters.push((format!("{}{}.>", direct::PREFIX, config.name), Tag::DirectGetSubject(id)));
+    }
+    filters
+}

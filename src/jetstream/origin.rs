@@ -1,0 +1,377 @@
+//! Mirrors and sources: copying from one stream of this engine into another.
+//!
+//! A copy follows the origin's durable watermark. A mirror keeps sequences and times, and passes over what the origin
+//! no longer has; a source gives its messages new sequences and notes in `Nats-Stream-Source` where they came from.
+//! The position of a source is an attribute staged together with the messages it stands for, so that a restart neither
+//! loses nor repeats one; the position of a mirror is its own last sequence.
+
+use bytes::Bytes;
+use weir_protocol::jetstream::error::{self, ApiError};
+use weir_protocol::jetstream::publish::STREAM_SOURCE;
+use weir_protocol::jetstream::stream::{StreamSource, StreamSourceInfo};
+use weir_protocol::{header, subject};
+use weir_storage::{Next, Record};
+
+use super::engine::Context;
+use super::stream::{Incoming, Refusal, Stream, unreadable};
+
+/// A copy in one go ends after this many bytes.
+const COPY_BYTES: usize = 512 * 1024;
+/// A copy in one go looks at no more records of the origin than this.
+const COPY_RECORDS: usize = 16_384;
+/// How long a copy that failed waits, in nanoseconds.
+const RETRY: i64 = 1_000_000_000;
+/// How often an origin is heard of at least, in nanoseconds.
+const HEARTBEAT: i64 = 1_000_000_000;
+
+/// Attribute of a mirror's log: the mirror has started; its value is the origin's log.
+const MIRROR_KEY: &[u8] = b"mirror";
+/// Attribute of a stream's log: the position of a source, its index name following.
+const SOURCE_KEY: &[u8] = b"source/";
+
+/// What is known of a mirror's origin.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    contact: Contact,
+}
+
+/// A source and its position.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) config: StreamSource,
+    pub(super) index_name: String,
+    /// The origin's log and the next sequence to take, once known.
+    position: Option<(u32, u64)>,
+    contact: Contact,
+}
+
+#[derive(Debug, Default)]
+struct Contact {
+    /// When the origin was last heard of.
+    last: Option<i64>,
+    /// When to try again, and why it failed.
+    stopped: Option<(i64, ApiError)>,
+}
+
+impl Contact {
+    fn heard(&mut self, now: i64) {
+        self.last = Some(now);
+        self.stopped = None;
+    }
+
+    fn failed(&mut self, now: i64, error: ApiError) {
+        self.stopped = Some((now.saturating_add(RETRY), error));
+    }
+
+    fn waits(&self, now: i64) -> bool {
+        self.stopped.as_ref().is_some_and(|(until, _)| now < *until)
+    }
+
+    fn info(&self, config: &StreamSource, lag: u64, origin_is_there: bool, now: i64) -> StreamSourceInfo {
+        let active = match self.last {
+            None => -1,
+            Some(last) if origin_is_there => now.saturating_sub(last) % HEARTBEAT,
+            Some(last) => now.saturating_sub(last),
+        };
+        StreamSourceInfo {
+            name: config.name.clone(),
+            external: config.external.clone(),
+            lag,
+            active,
+            error: self.stopped.as_ref().map(|(_, error)| error.clone()),
+            filter_subject: config.filter_subject.clone(),
+            subject_transforms: config.subject_transforms.clone(),
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn new(config: StreamSource) -> Self {
+        Self { index_name: config.index_name(), config, position: None, contact: Contact::default() }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        [SOURCE_KEY, self.index_name.as_bytes()].concat()
+    }
+}
+
+/// Whether there is more to copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All that the origin has durable is copied.
+    Done,
+    /// Another call goes on.
+    More,
+}
+
+fn wants(filter: &str, each: &[u8]) -> bool {
+    filter.is_empty() || subject::matches(each, filter.as_bytes())
+}
+
+/// The sequence a copy starts with.
+fn start_seq(config: &StreamSource, origin: &Stream, context: &Context<'_>) -> Result<u64, ApiError> {
+    let state = origin.state(context.store);
+    match config.opt_start_time.and_then(|time| time.nanos()) {
+        Some(time) => {
+            let found = context.store.seek_time(origin.log, time).map_err(|error| unreadable(&error))?;
+            Ok(found.unwrap_or(state.last_seq + 1))
+        }
+        None => Ok(config.opt_start_seq.max(1)),
+    }
+}
+
+fn store_failed(error: &impl std::fmt::Display) -> ApiError {
+    error::STREAM_STORE_FAILED.with(error)
+}
+
+impl Stream {
+    /// Copies what `origin` has durable into this mirror.
+    pub(super) fn feed_mirror(&mut self, origin: &Stream, context: &mut Context<'_>) -> Progress {
+        let Some(config) = self.config.mirror.clone() else { return Progress::Done };
+        let Some(mut mirror) = self.mirror.take() else { return Progress::Done };
+        let progress = if mirror.contact.waits(context.now) {
+            Progress::Done
+        } else {
+            match self.copy_into_mirror(&config, origin, context) {
+                Ok(progress) => {
+                    mirror.contact.heard(context.now);
+                    progress
+                }
+                Err(error) => {
+                    tracing::warn!(mirror = %self.config.name, origin = %config.name, %error, "mirror waits");
+                    mirror.contact.failed(context.now, error);
+                    Progress::Done
+                }
+            }
+        };
+        self.mirror = Some(mirror);
+        progress
+    }
+
+    fn copy_into_mirror(
+        &mut self,
+        config: &StreamSource,
+        origin: &Stream,
+        context: &mut Context<'_>,
+    ) -> Result<Progress, ApiError> {
+        if context.store.attribute(self.log, MIRROR_KEY).is_none() {
+            let start = start_seq(config, origin, context)?;
+            if start > self.state(context.store).last_seq + 1 {
+                context.store.purge(self.log, start).map_err(|error| store_failed(&error))?;
+            }
+            let id = origin.log.0.to_le_bytes();
+            context.store.set_attribute(self.log, MIRROR_KEY, &id).map_err(|error| store_failed(&error))?;
+        }
+        let durable = origin.state(context.store).durable_seq;
+        let filter = config.filter_subject.as_str();
+        let matcher = |each: &[u8]| wants(filter, each);
+        let mut next = self.state(context.store).last_seq + 1;
+        let (mut bytes, mut records) = (0usize, 0usize);
+        while next <= durable {
+            if bytes >= COPY_BYTES || records >= COPY_RECORDS {
+                return Ok(Progress::More);
+            }
+            let found = context.store.next(origin.log, next, durable, Some(&matcher), COPY_RECORDS);
+            match found.map_err(|error| unreadable(&error))? {
+                Next::Record(record) => {
+                    bytes += record.subject.len() + record.headers.len() + record.payload.len();
+                    records += 1;
+                    next = record.seq + 1;
+                    self.mirror_record(&record, context)?;
+                }
+                Next::More(seq) => {
+                    records += COPY_RECORDS;
+                    next = seq;
+                    context.store.skip_to(self.log, seq - 1).map_err(|error| store_failed(&error))?;
+                }
+                Next::End => {
+                    context.store.skip_to(self.log, durable).map_err(|error| store_failed(&error))?;
+                    next = durable + 1;
+                }
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    fn mirror_record(&mut self, record: &Record, context: &mut Context<'_>) -> Result<(), ApiError> {
+        let headers = without_steering(&record.headers);
+        let Record { seq, time, subject, payload, .. } = record;
+        let appended = context.store.append(self.log, *seq, *time, subject, &headers, payload);
+        appended.map_err(|error| store_failed(&error))?;
+        for consumer in self.consumers.values_mut() {
+            consumer.handle_appended(*seq, subject);
+        }
+        self.enforce_after(subject, context);
+        Ok(())
+    }
+
+    /// Copies what the origin of source number `index` has durable into this stream.
+    pub(super) fn feed_source(
+        &mut self,
+        index: usize,
+        origin: &Stream,
+        context: &mut Context<'_>,
+    ) -> Progress {
+        let Some(source) = self.sources.get_mut(index) else { return Progress::Done };
+        if source.contact.waits(context.now) {
+            return Progress::Done;
+        }
+        let mut source = std::mem::replace(source, Source::new(StreamSource::default()));
+        let before = source.position;
+        let outcome = self.copy_from_source(&mut source, origin, context);
+        let kept = match source.position {
+            Some(position) if before != Some(position) => self.keep_position(&source, position, context),
+            _ => Ok(()),
+        };
+        let progress = match outcome.and_then(|progress| kept.map(|()| progress)) {
+            Ok(progress) => {
+                source.contact.heard(context.now);
+                progress
+            }
+            Err(error) => {
+                tracing::warn!(stream = %self.config.name, origin = %source.config.name, %error, "source waits");
+                source.contact.failed(context.now, error);
+                Progress::Done
+            }
+        };
+        if let Some(place) = self.sources.get_mut(index) {
+            *place = source;
+        }
+        progress
+    }
+
+    fn keep_position(
+        &self,
+        source: &Source,
+        (origin, next): (u32, u64),
+        context: &mut Context<'_>,
+    ) -> Result<(), ApiError> {
+        let mut value = Vec::with_capacity(12);
+        value.extend_from_slice(&origin.to_le_bytes());
+        value.extend_from_slice(&next.to_le_bytes());
+        context.store.set_attribute(self.log, &source.key(), &value).map_err(|error| store_failed(&error))
+    }
+
+    fn copy_from_source(
+        &mut self,
+        source: &mut Source,
+        origin: &Stream,
+        context: &mut Context<'_>,
+    ) -> Result<Progress, ApiError> {
+        let kept = source.position.or_else(|| {
+            let value = context.store.attribute(self.log, &source.key())?;
+            let (origin, next) = value.split_at_checked(4)?;
+            Some((u32::from_le_bytes(origin.try_into().ok()?), u64::from_le_bytes(next.try_into().ok()?)))
+        });
+        let mut next = match kept {
+            Some((log, next)) if log == origin.log.0 => next,
+            _ => start_seq(&source.config, origin, context)?,
+        };
+        let durable = origin.state(context.store).durable_seq;
+        let filter = source.config.filter_subject.clone();
+        let matcher = |each: &[u8]| wants(&filter, each);
+        let (mut bytes, mut records) = (0usize, 0usize);
+        source.position = Some((origin.log.0, next));
+        while next <= durable {
+            if bytes >= COPY_BYTES || records >= COPY_RECORDS {
+                return Ok(Progress::More);
+            }
+            let found = context.store.next(origin.log, next, durable, Some(&matcher), COPY_RECORDS);
+            next = match found.map_err(|error| unreadable(&error))? {
+                Next::Record(record) => {
+                    bytes += record.subject.len() + record.headers.len() + record.payload.len();
+                    records += 1;
+                    self.source_record(source, &record, context)?;
+                    record.seq + 1
+                }
+                Next::More(seq) => {
+                    records += COPY_RECORDS;
+                    seq
+                }
+                Next::End => durable + 1,
+            };
+            source.position = Some((origin.log.0, next));
+        }
+        Ok(Progress::Done)
+    }
+
+    fn source_record(
+        &mut self,
+        source: &Source,
+        record: &Record,
+        context: &mut Context<'_>,
+    ) -> Result<(), ApiError> {
+        let mut parts = source.index_name.splitn(3, ' ');
+        let (name, filter, dest) =
+            (parts.next().unwrap_or_default(), parts.next().unwrap_or(">"), parts.next().unwrap_or(">"));
+        let subject = String::from_utf8_lossy(&record.subject);
+        let origin = format!("{name} {} {filter} {dest} {subject}", record.seq);
+        let headers = header::remove(&without_steering(&record.headers), STREAM_SOURCE);
+        let headers = header::Builder::extend(&headers).add(STREAM_SOURCE, origin).finish();
+        let message =
+            Incoming { subject: &record.subject, headers: &headers, payload: &record.payload, sourced: true };
+        match self.publish(message, context) {
+            Ok(_) | Err(Refusal::Duplicate(_)) => Ok(()),
+            Err(Refusal::Error(error)) => Err(error),
+        }
+    }
+
+    /// When a copy that failed is tried again.
+    pub(super) fn origin_timeout(&self) -> Option<i64> {
+        let mirror = self.mirror.iter().map(|mirror| &mirror.contact);
+        let contacts = mirror.chain(self.sources.iter().map(|source| &source.contact));
+        contacts.filter_map(|contact| contact.stopped.as_ref().map(|(at, _)| *at)).min()
+    }
+
+    /// How the mirror does.
+    pub(super) fn mirror_info(
+        &self,
+        origin: Option<&Stream>,
+        context: &Context<'_>,
+    ) -> Option<StreamSourceInfo> {
+        let (config, mirror) = (self.config.mirror.as_ref()?, self.mirror.as_ref()?);
+        let next = self.state(context.store).last_seq + 1;
+        let lag = origin.map_or(0, |origin| lag(origin, next, &config.filter_subject, context));
+        Some(mirror.contact.info(config, lag, origin.is_some(), context.now))
+    }
+
+    /// How source number `index` does.
+    pub(super) fn source_info(
+        &self,
+        index: usize,
+        origin: Option<&Stream>,
+        context: &Context<'_>,
+    ) -> Option<StreamSourceInfo> {
+        let source = self.sources.get(index)?;
+        let lag = match (origin, source.position) {
+            (Some(origin), Some((log, next))) if log == origin.log.0 => {
+                lag(origin, next, &source.config.filter_subject, context)
+            }
+            (Some(origin), _) => {
+                lag(origin, source.config.opt_start_seq, &source.config.filter_subject, context)
+            }
+            (None, _) => 0,
+        };
+        Some(source.contact.info(&source.config, lag, origin.is_some(), context.now))
+    }
+}
+
+fn lag(origin: &Stream, next: u64, filter: &str, context: &Context<'_>) -> u64 {
+    let state = origin.state(context.store);
+    if next > state.last_seq {
+        return 0;
+    }
+    let matcher = |each: &[u8]| wants(filter, each);
+    let wanted = (!filter.is_empty()).then_some(&matcher as &dyn Fn(&[u8]) -> bool);
+    context.store.count(origin.log, next, wanted).unwrap_or(state.last_seq + 1 - next)
+}
+
+/// Headers without those that steered the publish into the origin.
+fn without_steering(headers: &Bytes) -> Bytes {
+    if memchr::memmem::find(headers, b"Nats-Expected-").is_none()
+        && memchr::memmem::find(headers, b"Nats-Batch-").is_none()
+    {
+        return headers.clone();
+    }
+    header::remove_prefix(&header::remove_prefix(headers, "Nats-Expected-"), "Nats-Batch-")
+}

@@ -1,0 +1,147 @@
+//! What leaves a stream because of its limits: age, messages, bytes, messages on one subject.
+//!
+//! Removals by limits are evictions: they follow from the configuration and the clock, so they are not journaled, and a
+//! restart applies them again.
+
+use weir_storage::{LogState, Store};
+
+use super::Stream;
+use crate::jetstream::consumer::Removed;
+use crate::jetstream::engine::Context;
+
+/// Age is looked at no more often than this (nanoseconds), so that one look removes many messages.
+const AGE_CHECK: i64 = 50_000_000;
+/// Most messages one look removes one by one before it asks for another.
+const REMOVALS_MAX: usize = 10_000;
+
+impl Stream {
+    /// When the oldest message grows too old.
+    pub(super) fn age_timeout(&self, store: &Store) -> Option<i64> {
+        if self.limits_changed {
+            return Some(0);
+        }
+        if self.config.max_age <= 0 {
+            return None;
+        }
+        let state = self.state(store);
+        let due = state.first_time.saturating_add(self.config.max_age);
+        (state.messages > 0).then(|| due.max(self.next_age_check))
+    }
+
+    /// Removes what the limits no longer allow; `self.limits_changed` says whether each subject is to be looked at.
+    pub(super) fn enforce_limits(&mut self, context: &mut Context<'_>) {
+        if self.limits_changed {
+            self.limits_changed = false;
+            self.enforce_every_subject(context);
+        }
+        self.enforce_count(context);
+        self.enforce_bytes(context);
+        self.enforce_age(context);
+    }
+
+    /// After a message was stored on `subject`.
+    pub(in crate::jetstream) fn enforce_after(&mut self, subject: &[u8], context: &mut Context<'_>) {
+        if self.config.max_msgs_per_subject > 0 {
+            self.enforce_subject(subject, context);
+        }
+        self.enforce_count(context);
+        self.enforce_bytes(context);
+    }
+
+    fn enforce_every_subject(&mut self, context: &mut Context<'_>) {
+        let Ok(max) = u64::try_from(self.config.max_msgs_per_subject) else { return };
+        if max == 0 {
+            return;
+        }
+        let over =
+            context.store.subjects(self.log, None).into_iter().filter(|(_, state)| state.messages > max);
+        for (subject, _) in over.collect::<Vec<_>>() {
+            self.enforce_subject(&subject, context);
+        }
+    }
+
+    fn enforce_subject(&mut self, subject: &[u8], context: &mut Context<'_>) {
+        let Ok(max) = u64::try_from(self.config.max_msgs_per_subject) else { return };
+        while let Some(state) = context.store.subject(self.log, subject)
+            && state.messages > max
+        {
+            if context.store.evict(self.log, &[state.first_seq]) == 0 {
+                return;
+            }
+            self.tell_removed(Removed::One { seq: state.first_seq, subject }, context);
+        }
+    }
+
+    fn enforce_count(&mut self, context: &mut Context<'_>) {
+        let Ok(max) = u64::try_from(self.config.max_msgs) else { return };
+        if max == 0 {
+            return;
+        }
+        self.evict_front(context, |state| state.messages > max);
+    }
+
+    fn enforce_bytes(&mut self, context: &mut Context<'_>) {
+        let Ok(max) = u64::try_from(self.config.max_bytes) else { return };
+        if max == 0 {
+            return;
+        }
+        self.evict_front(context, |state| state.bytes > max);
+    }
+
+    /// Removes from the front while `over` says so.
+    fn evict_front(&mut self, context: &mut Context<'_>, over: impl Fn(&LogState) -> bool) {
+        let mut state = self.state(context.store);
+        let mut removals = 0;
+        while state.messages > 0 && over(&state) {
+            if removals == REMOVALS_MAX {
+                self.limits_changed = true;
+                break;
+            }
+            if self.is_held(state.first_seq, &state, context)
+                || context.store.evict(self.log, &[state.first_seq]) == 0
+            {
+                break;
+            }
+            removals += 1;
+            state = self.state(context.store);
+        }
+        if removals > 0 {
+            self.tell_removed(Removed::Below { first_seq: state.first_seq }, context);
+        }
+    }
+
+    fn enforce_age(&mut self, context: &mut Context<'_>) {
+        if self.config.max_age <= 0 {
+            return;
+        }
+        let state = self.state(context.store);
+        if state.messages == 0 || state.first_time.saturating_add(self.config.max_age) > context.now {
+            return;
+        }
+        self.next_age_check = context.now.saturating_add(AGE_CHECK);
+        let oldest = context.now.saturating_sub(self.config.max_age).saturating_add(1);
+        let young = match context.store.seek_time(self.log, oldest) {
+            Ok(Some(seq)) => seq,
+            Ok(None) => state.last_seq + 1,
+            Err(error) => {
+                tracing::warn!(stream = %self.config.name, %error, "age limit waits: the stream cannot be read");
+                return;
+            }
+        };
+        let first_kept = self.hold_floor(&state, context).map_or(young, |floor| floor.min(young));
+        if first_kept > state.first_seq {
+            context.store.evict_below(self.log, first_kept);
+            self.tell_removed(Removed::Below { first_seq: first_kept }, context);
+        }
+    }
+
+    fn is_held(&self, seq: u64, state: &LogState, context: &Context<'_>) -> bool {
+        self.hold_floor(state, context).is_some_and(|floor| seq >= floor)
+    }
+
+    /// The first sequence that a mirror which holds this stream has not copied yet, while the stream is small enough.
+    fn hold_floor(&self, state: &LogState, context: &Context<'_>) -> Option<u64> {
+        let holds = context.holds.get(&self.log.0)?;
+        holds.iter().filter(|hold| state.bytes <= hold.bytes).map(|hold| hold.copied_seq + 1).min()
+    }
+}

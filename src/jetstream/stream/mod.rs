@@ -1,0 +1,235 @@
+//! A stream: its configuration, its log, and the rules by which messages enter and leave it.
+//!
+//! A deterministic state machine over one log of the store. It reads what is staged, and all that it says of it is
+//! held until it is durable. Messages' times never go backwards within a stream. Deliberately absent: the API
+//! (requests and responses), and what crosses streams, which the engine carries from one to the other.
+
+pub mod config;
+mod dedup;
+mod limits;
+mod publish;
+mod purge;
+mod read;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use weir_protocol::header;
+use weir_protocol::jetstream::error::ApiError;
+use weir_protocol::jetstream::json::{self, Timestamp};
+use weir_protocol::jetstream::stream::{StorageType, StreamConfig, StreamState};
+use weir_protocol::jetstream::{error, publish as publish_headers};
+use weir_storage::{Cost, Layout, LogId, LogSpec, LogState, Medium, Store};
+
+use super::consumer::Consumer;
+use super::engine::Context;
+use super::origin::{Mirror, Source};
+use dedup::Dedup;
+
+pub(super) use publish::{Incoming, Refusal};
+pub use purge::Purged;
+
+/// Attribute of a stream's log: the configuration as JSON.
+pub(super) const CONFIG_KEY: &[u8] = b"config";
+/// Attribute of a stream's log: when it was created, nanoseconds since 1970, little endian.
+pub(super) const CREATED_KEY: &[u8] = b"created";
+
+/// A stream.
+#[derive(Debug)]
+pub struct Stream {
+    pub(super) log: LogId,
+    pub(super) config: StreamConfig,
+    pub(super) created: i64,
+    /// What every acknowledgement of a publish starts with.
+    ack_prefix: Bytes,
+    pub(super) name: Bytes,
+    dedup: Dedup,
+    last_msg_id: Bytes,
+    /// Until when age may wait, so that many expiries are one.
+    next_age_check: i64,
+    pub(super) consumers: BTreeMap<u64, Consumer>,
+    pub(super) consumer_ids: BTreeMap<String, u64>,
+    pub(super) mirror: Option<Mirror>,
+    pub(super) sources: Vec<Source>,
+    /// Up to here consumers and dependent streams were told.
+    pub(super) told_seq: u64,
+    /// The timeout that the engine keeps for this stream.
+    pub(super) timer: Option<i64>,
+    /// The configuration changed: every limit is to be looked at.
+    limits_changed: bool,
+}
+
+/// How the records of a stream with `config` are kept.
+pub(super) fn log_spec(config: &StreamConfig) -> LogSpec {
+    let (medium, cost) = match config.storage {
+        StorageType::File => (Medium::Disk, Cost { per_record: 30, per_headers: 4 }),
+        StorageType::Memory => (Medium::Memory, Cost { per_record: 16, per_headers: 0 }),
+    };
+    let scattered = config.max_msgs_per_subject > 0 || config.allow_rollup_hdrs;
+    let layout = if scattered { Layout::Rows } else { Layout::Blocks };
+    LogSpec { medium, layout, cost, first_seq: config.first_seq.max(1) }
+}
+
+impl Stream {
+    /// The stream that `log` holds, its limits applied.
+    pub(super) fn new(log: LogId, config: StreamConfig, created: i64, domain: &str) -> Self {
+        let mut prefix = String::from("{\"stream\":");
+        json::encode_text(&config.name, &mut prefix);
+        if !domain.is_empty() {
+            prefix.push_str(",\"domain\":");
+            json::encode_text(domain, &mut prefix);
+        }
+        prefix.push_str(",\"seq\":");
+        let mut stream = Self {
+            log,
+            name: Bytes::copy_from_slice(config.name.as_bytes()),
+            created,
+            ack_prefix: prefix.into(),
+            dedup: Dedup::default(),
+            last_msg_id: Bytes::new(),
+            next_age_check: i64::MIN,
+            consumers: BTreeMap::new(),
+            consumer_ids: BTreeMap::new(),
+            mirror: None,
+            sources: Vec::new(),
+            told_seq: 0,
+            timer: None,
+            limits_changed: true,
+            config,
+        };
+        stream.renew_origins();
+        stream
+    }
+
+    /// The stream as the store kept it.
+    pub(super) fn restore(
+        log: LogId,
+        config: StreamConfig,
+        created: i64,
+        context: &mut Context<'_>,
+    ) -> Result<Self, ApiError> {
+        let mut stream = Self::new(log, config, created, &context.config.domain);
+        stream.rebuild_dedup(context).map_err(|error| unreadable(&error))?;
+        stream.told_seq = stream.state(context.store).durable_seq;
+        Ok(stream)
+    }
+
+    /// Reads the ids of the messages younger than the duplicate window.
+    fn rebuild_dedup(&mut self, context: &Context<'_>) -> Result<(), weir_storage::ReadError> {
+        let window = self.config.duplicate_window;
+        let state = self.state(context.store);
+        if let Some(last) = context.store.get(self.log, state.last_seq)?
+            && let Some(id) = header::get(&last.headers, publish_headers::MSG_ID)
+        {
+            self.last_msg_id = Bytes::copy_from_slice(id);
+        }
+        if window <= 0 || self.config.mirror.is_some() {
+            return Ok(());
+        }
+        let oldest = context.now.saturating_sub(window).saturating_add(1);
+        let Some(mut next) = context.store.seek_time(self.log, oldest)? else { return Ok(()) };
+        loop {
+            match context.store.next(self.log, next, state.last_seq, None, 1024)? {
+                weir_storage::Next::Record(record) => {
+                    next = record.seq + 1;
+                    if let Some(id) =
+                        header::get(&record.headers, publish_headers::MSG_ID).filter(|id| !id.is_empty())
+                    {
+                        self.dedup.remember(id, record.seq, record.time);
+                    }
+                }
+                weir_storage::Next::More(seq) => next = seq,
+                weir_storage::Next::End => return Ok(()),
+            }
+        }
+    }
+
+    /// The numbers of the log, staged records included.
+    pub(super) fn state(&self, store: &Store) -> LogState {
+        store.state(self.log).unwrap_or_default()
+    }
+
+    /// The numbers as the API shows them.
+    pub(super) fn api_state(&self, store: &Store) -> StreamState {
+        let state = self.state(store);
+        let is_new = state.messages == 0 && state.last_seq == 0;
+        let first_ts = if state.messages == 0 { Timestamp::ZERO } else { Timestamp(state.first_time) };
+        let last_ts = if state.last_time == 0 { Timestamp::ZERO } else { Timestamp(state.last_time) };
+        let deleted = if state.messages == 0 {
+            0
+        } else {
+            (state.last_seq + 1).saturating_sub(state.first_seq).saturating_sub(state.messages)
+        };
+        StreamState {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: if is_new { 0 } else { state.first_seq },
+            first_ts,
+            last_seq: state.last_seq,
+            last_ts,
+            num_subjects: i64::try_from(state.subjects).unwrap_or(i64::MAX),
+            num_deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
+            consumer_count: i64::try_from(self.public_consumers()).unwrap_or(i64::MAX),
+            ..StreamState::default()
+        }
+    }
+
+    fn public_consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Takes a configuration that [`config::check_update`] allowed and keeps it.
+    pub(super) fn update(&mut self, config: StreamConfig, context: &mut Context<'_>) -> Result<(), ApiError> {
+        self.config = config;
+        self.keep_config(context)?;
+        self.limits_changed = true;
+        self.next_age_check = i64::MIN;
+        self.renew_origins();
+        self.enforce_limits(context);
+        Ok(())
+    }
+
+    /// Stages the configuration as an attribute of the log.
+    pub(super) fn keep_config(&self, context: &mut Context<'_>) -> Result<(), ApiError> {
+        let text = json::encode(&self.config);
+        let kept = context.store.set_attribute(self.log, CONFIG_KEY, text.as_bytes());
+        let kept = kept
+            .and_then(|()| context.store.set_attribute(self.log, CREATED_KEY, &self.created.to_le_bytes()));
+        kept.map_err(|error| error::STREAM_STORE_FAILED.with(error))
+    }
+
+    /// Brings mirror and sources in line with the configuration; what goes on keeps its position.
+    fn renew_origins(&mut self) {
+        self.mirror = match (&self.config.mirror, self.mirror.take()) {
+            (None, _) => None,
+            (Some(_), Some(mirror)) => Some(mirror),
+            (Some(_), None) => Some(Mirror::default()),
+        };
+        let mut old = std::mem::take(&mut self.sources);
+        for source in &self.config.sources {
+            let name = source.index_name();
+            let known =
+                old.iter().position(|each| each.index_name == name).map(|index| old.swap_remove(index));
+            self.sources.push(known.unwrap_or_else(|| Source::new(source.clone())));
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called at the latest.
+    pub(super) fn poll_timeout(&self, store: &Store) -> Option<i64> {
+        let age = self.age_timeout(store);
+        let ids = self.dedup.poll_timeout(self.config.duplicate_window);
+        let consumers = self.consumers.values().filter_map(Consumer::poll_timeout).min();
+        [age, ids, consumers].into_iter().flatten().min()
+    }
+
+    /// Time passed: messages grow too old, ids are forgotten.
+    pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) {
+        self.dedup.forget(self.config.duplicate_window, context.now);
+        self.enforce_limits(context);
+    }
+}
+
+/// What is said when the store cannot be read.
+pub(super) fn unreadable(error: &weir_storage::ReadError) -> ApiError {
+    error::STREAM_GENERAL_ERROR.with(error)
+}

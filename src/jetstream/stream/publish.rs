@@ -1,0 +1,347 @@
+//! How a message enters a stream: the checks in nats-server's order, the record, the limits, the acknowledgement.
+//!
+//! A refused message leaves no trace and uses no sequence.
+
+use bytes::{BufMut, Bytes};
+use weir_protocol::header;
+use weir_protocol::jetstream::error::{self, ApiError};
+use weir_protocol::jetstream::json;
+use weir_protocol::jetstream::publish::{self as names, PubAck};
+use weir_protocol::jetstream::stream::{DiscardPolicy, StorageType};
+
+use super::Stream;
+use crate::jetstream::consumer::Removed;
+use crate::jetstream::engine::Context;
+use crate::jetstream::output::Failure;
+
+/// Largest record of a file stream in bytes.
+const RECORD_MAX: usize = 32 * 1024 * 1024;
+/// Largest header block in bytes.
+const HEADERS_MAX: usize = u16::MAX as usize;
+
+/// A message on its way into a stream.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::jetstream) struct Incoming<'a> {
+    pub(in crate::jetstream) subject: &'a [u8],
+    pub(in crate::jetstream) headers: &'a [u8],
+    pub(in crate::jetstream) payload: &'a [u8],
+    /// Whether it comes from a source: what steers a client's publish does not steer it.
+    pub(in crate::jetstream) sourced: bool,
+}
+
+/// Why a message did not enter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::jetstream) enum Refusal {
+    /// Its id was seen: the sequence it has.
+    Duplicate(u64),
+    /// An error.
+    Error(ApiError),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<error::ErrorCode> for Refusal {
+    fn from(code: error::ErrorCode) -> Self {
+        Self::Error(code.error())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rollup {
+    Subject,
+    All,
+}
+
+/// What the headers ask for, once they were found to be in order.
+#[derive(Debug, Default)]
+struct Steering<'a> {
+    id: Option<&'a [u8]>,
+    rollup: Option<Rollup>,
+}
+
+impl Stream {
+    /// Takes a client's message and answers it.
+    pub(in crate::jetstream) fn handle_publish(
+        &mut self,
+        subject: &Bytes,
+        reply: Bytes,
+        headers: &Bytes,
+        payload: &Bytes,
+        context: &mut Context<'_>,
+    ) {
+        let stripped;
+        let mut headers = headers;
+        if !headers.is_empty() && header::get(headers, names::REQUEST_INFO).is_some() {
+            stripped = header::remove(headers, names::REQUEST_INFO);
+            headers = &stripped;
+        }
+        let outcome = self.publish(Incoming { subject, headers, payload, sourced: false }, context);
+        if reply.is_empty() || self.config.no_ack {
+            return;
+        }
+        let text = match outcome {
+            Ok(seq) => self.ack(seq, b"}", context),
+            Err(Refusal::Duplicate(seq)) => self.ack(seq, b",\"duplicate\": true}", context),
+            Err(Refusal::Error(error)) => {
+                let stream = self.config.name.clone();
+                json::encode(&PubAck { error: Some(error), stream, ..PubAck::default() }).into()
+            }
+        };
+        context.outputs.held_or(reply, Bytes::new(), text, Failure::Publish(self.name.clone()));
+    }
+
+    fn ack(&self, seq: u64, end: &[u8], context: &mut Context<'_>) -> Bytes {
+        context.outputs.bytes(|out| {
+            out.reserve(self.ack_prefix.len() + 20 + end.len());
+            out.put_slice(&self.ack_prefix);
+            weir_protocol::jetstream::ack::push_number(out, seq);
+            out.put_slice(end);
+        })
+    }
+
+    /// Stages a message and returns its sequence.
+    pub(in crate::jetstream) fn publish(
+        &mut self,
+        message: Incoming<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<u64, Refusal> {
+        let size = message.headers.len() + message.payload.len();
+        let is_file = self.config.storage == StorageType::File;
+        if is_file && 30 + message.subject.len() + size > RECORD_MAX {
+            return Err(error::STREAM_STORE_FAILED.with("message too large").into());
+        }
+        if self.config.sealed {
+            return Err(error::STREAM_SEALED.into());
+        }
+        let steering = self.check_headers(message, context)?;
+        if usize::try_from(self.config.max_msg_size).is_ok_and(|max| size > max) {
+            return Err(error::STREAM_MESSAGE_EXCEEDS_MAXIMUM.into());
+        }
+        if message.headers.len() > HEADERS_MAX {
+            return Err(error::STREAM_HEADER_EXCEEDS_MAXIMUM.into());
+        }
+        let seq = self.store(message, &steering, context)?;
+        match steering.id {
+            Some(id) => {
+                self.last_msg_id = Bytes::copy_from_slice(id);
+                if self.config.duplicate_window > 0 {
+                    self.dedup.forget(self.config.duplicate_window, context.now);
+                    self.dedup.remember(id, seq, context.now);
+                }
+            }
+            None if self.last_msg_id.is_empty() => {}
+            None => self.last_msg_id = Bytes::new(),
+        }
+        match steering.rollup.filter(|_| self.config.allow_rollup_hdrs && !self.config.deny_purge) {
+            Some(Rollup::Subject) => self.roll_up_subject(message.subject, seq, context)?,
+            Some(Rollup::All) => {
+                context.store.purge(self.log, seq).map_err(store_failed)?;
+                self.tell_removed(Removed::Purged { filter: None }, context);
+            }
+            None => {}
+        }
+        Ok(seq)
+    }
+
+    fn check_headers<'a>(
+        &mut self,
+        message: Incoming<'a>,
+        context: &Context<'_>,
+    ) -> Result<Steering<'a>, Refusal> {
+        let headers = message.headers;
+        if headers.is_empty() || memchr::memmem::find(headers, b"Nats-").is_none() {
+            return Ok(Steering::default());
+        }
+        let get = |name: &str| header::get(headers, name).filter(|value| !value.is_empty());
+        if !message.sourced {
+            self.check_features(headers)?;
+        }
+        if get(names::EXPECTED_STREAM).is_some_and(|stream| stream != self.config.name.as_bytes()) {
+            return Err(error::STREAM_NOT_MATCH.into());
+        }
+        if !message.sourced && get(names::TTL).is_some_and(|ttl| ttl != b"0") {
+            return Err(error::MESSAGE_TTL_DISABLED.into());
+        }
+        self.check_expected_sequences(message, &get, context)?;
+        if !message.sourced {
+            if get(names::SCHEDULE).is_some() {
+                return Err(error::MESSAGE_SCHEDULES_DISABLED.into());
+            }
+            if get(names::SCHEDULE_NEXT).is_some() || get(names::SCHEDULER).is_some() {
+                return Err(error::MESSAGE_SCHEDULES_SCHEDULER_INVALID.into());
+            }
+        }
+        let id = get(names::MSG_ID);
+        if let Some(id) = id
+            && let Some(seq) = self.dedup.find(id, self.config.duplicate_window, context.now)
+        {
+            return Err(Refusal::Duplicate(seq));
+        }
+        if get(names::EXPECTED_LAST_MSG_ID).is_some_and(|expected| expected != self.last_msg_id) {
+            let last = String::from_utf8_lossy(&self.last_msg_id).into_owned();
+            return Err(error::STREAM_WRONG_LAST_MSG_ID.with(last).into());
+        }
+        let rollup = match get(names::ROLLUP) {
+            None => None,
+            Some(_) if !message.sourced && (!self.config.allow_rollup_hdrs || self.config.deny_purge) => {
+                return Err(error::STREAM_ROLLUP_FAILED.with("rollup not permitted").into());
+            }
+            Some(value) if value.eq_ignore_ascii_case(b"sub") => Some(Rollup::Subject),
+            Some(value) if value.eq_ignore_ascii_case(b"all") => Some(Rollup::All),
+            Some(value) => {
+                let value = json::quote(&value.to_ascii_lowercase());
+                return Err(error::STREAM_ROLLUP_FAILED
+                    .with(format!("rollup value invalid: {value}"))
+                    .into());
+            }
+        };
+        Ok(Steering { id, rollup })
+    }
+
+    /// Headers of features that no stream of this server can have switched on.
+    fn check_features(&self, headers: &[u8]) -> Result<(), Refusal> {
+        if let Some(increment) = header::get(headers, names::INCREMENT).filter(|value| !value.is_empty()) {
+            let digits =
+                increment.strip_prefix(b"+").or_else(|| increment.strip_prefix(b"-")).unwrap_or(increment);
+            let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            let code = if is_number { error::MESSAGE_INCR_DISABLED } else { error::MESSAGE_INCR_INVALID };
+            return Err(code.into());
+        }
+        if header::get(headers, names::BATCH_ID).is_some_and(|value| !value.is_empty()) {
+            return Err(error::ATOMIC_PUBLISH_DISABLED.into());
+        }
+        Ok(())
+    }
+
+    fn check_expected_sequences<'a>(
+        &self,
+        message: Incoming<'a>,
+        get: &impl Fn(&str) -> Option<&'a [u8]>,
+        context: &Context<'_>,
+    ) -> Result<(), Refusal> {
+        let of_subject = get(names::EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT);
+        if let Some(expected) = get(names::EXPECTED_LAST_SUBJECT_SEQUENCE) {
+            let last = self.last_seq_on(of_subject.unwrap_or(message.subject), context)?;
+            if last != sequence(expected) {
+                return Err(error::STREAM_WRONG_LAST_SEQUENCE.with(last).into());
+            }
+        } else if of_subject.is_some() {
+            return Err(error::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID.into());
+        }
+        if let Some(expected) = get(names::EXPECTED_LAST_SEQUENCE) {
+            let last = self.state(context.store).last_seq;
+            if last != sequence(expected) {
+                return Err(error::STREAM_WRONG_LAST_SEQUENCE.with(last).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The last sequence on a subject, wildcards allowed; 0 when there is none.
+    fn last_seq_on(&self, subject: &[u8], context: &Context<'_>) -> Result<u64, Refusal> {
+        if weir_protocol::subject::is_literal(subject) {
+            return Ok(context.store.subject(self.log, subject).map_or(0, |state| state.last_seq));
+        }
+        let matcher = |each: &[u8]| weir_protocol::subject::matches(each, subject);
+        let found = context.store.subjects(self.log, Some(&matcher));
+        Ok(found.iter().map(|(_, state)| state.last_seq).max().unwrap_or(0))
+    }
+
+    fn store(
+        &mut self,
+        message: Incoming<'_>,
+        steering: &Steering<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<u64, Refusal> {
+        let state = self.state(context.store);
+        if self.config.discard == DiscardPolicy::New {
+            self.check_room(message, steering, &state, context)?;
+        }
+        let seq = state.last_seq + 1;
+        let time = context.now.max(state.last_time);
+        let appended =
+            context.store.append(self.log, seq, time, message.subject, message.headers, message.payload);
+        appended.map_err(store_failed)?;
+        for consumer in self.consumers.values_mut() {
+            consumer.handle_appended(seq, message.subject);
+        }
+        self.enforce_after(message.subject, context);
+        Ok(seq)
+    }
+
+    /// Whether discard policy new lets the message in: a stream that is full takes only what replaces its like.
+    fn check_room(
+        &self,
+        message: Incoming<'_>,
+        steering: &Steering<'_>,
+        state: &weir_storage::LogState,
+        context: &Context<'_>,
+    ) -> Result<(), Refusal> {
+        let full = |text: &str| Refusal::Error(error::STREAM_STORE_FAILED.with(text));
+        let replaced = match u64::try_from(self.config.max_msgs_per_subject) {
+            Ok(max) if max > 0 => {
+                context.store.subject(self.log, message.subject).filter(|subject| subject.messages >= max)
+            }
+            _ => None,
+        };
+        if replaced.is_some() && self.config.discard_new_per_subject && steering.rollup.is_none() {
+            return Err(full("maximum messages per subject exceeded"));
+        }
+        if u64::try_from(self.config.max_msgs).is_ok_and(|max| max > 0 && state.messages >= max)
+            && replaced.is_none()
+        {
+            return Err(full("maximum messages exceeded"));
+        }
+        let size = self.cost(message.subject, message.headers, message.payload);
+        if u64::try_from(self.config.max_bytes).is_ok_and(|max| max > 0 && state.bytes + size > max) {
+            let freed = match replaced {
+                None => None,
+                Some(subject) => context.store.get(self.log, subject.first_seq).map_err(store_failed)?,
+            };
+            let freed = freed.map_or(0, |old| self.cost(&old.subject, &old.headers, &old.payload));
+            if freed < size {
+                return Err(full("maximum bytes exceeded"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a record counts for.
+    fn cost(&self, subject: &[u8], headers: &[u8], payload: &[u8]) -> u64 {
+        let cost = super::log_spec(&self.config).cost;
+        let headers_cost = if headers.is_empty() { 0 } else { cost.per_headers as usize + headers.len() };
+        (cost.per_record as usize + subject.len() + headers_cost + payload.len()) as u64
+    }
+
+    fn roll_up_subject(
+        &mut self,
+        subject: &[u8],
+        keep: u64,
+        context: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        let mut removed = false;
+        while let Some(state) = context.store.subject(self.log, subject)
+            && state.first_seq < keep
+        {
+            context.store.remove(self.log, &[state.first_seq]).map_err(store_failed)?;
+            removed = true;
+        }
+        if removed {
+            self.tell_removed(Removed::Purged { filter: Some(subject) }, context);
+        }
+        Ok(())
+    }
+}
+
+/// A sequence in a header; what is no number matches nothing.
+fn sequence(digits: &[u8]) -> u64 {
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn store_failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::Error(error::STREAM_STORE_FAILED.with(error))
+}
