@@ -11,24 +11,19 @@ mod failure;
 mod identity;
 mod log;
 mod output;
+mod serve;
 mod task;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::words;
+use crate::config::{ServeArgs, words};
 use failure::Outcome;
 
 /// A NATS broker for edge devices with monitor, buffer, recordings and replay built in.
 #[derive(Debug, Parser)]
-#[command(
-    name = "weir",
-    version,
-    propagate_version = true,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "weir", version, subcommand_required = true, arg_required_else_help = true)]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -36,6 +31,10 @@ struct Line {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the broker and the services
+    #[command(visible_alias = "run")]
+    Serve(ServeArgs),
+
     /// Generate messages from a template, publish them, watch them
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -49,8 +48,18 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let line = Line::parse_from(words::rewrite(std::env::args_os()));
-    match run(line.command) {
+    let mut arguments = std::env::args_os().peekable();
+    if arguments.peek().is_some_and(words::called_nats_server) {
+        let mut rest = std::env::args_os().skip(1);
+        if rest.any(|word| matches!(word.to_str(), Some("-v" | "--version" | "-version" | "--v"))) {
+            return finish(output::line(format!("nats-server: v{}", crate::server::NATS_VERSION)));
+        }
+    }
+    finish(run(Line::parse_from(words::rewrite(arguments)).command))
+}
+
+fn finish(outcome: Outcome) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_reader_gone() => ExitCode::SUCCESS,
         Err(failure) => {
@@ -62,6 +71,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
+        Command::Serve(args) => serve::run(args),
         Command::Data(command) => data::run(command),
         Command::Completions { shell } => completions(shell),
     }

@@ -45,7 +45,6 @@ const WORDS: &[Word] = &[
     word("trace", &["--trace"], false),
     word("DV", &["--debug", "--trace"], false),
     word("DVV", &["--debug", "--trace"], false),
-    word("version", &["--version"], false),
     word("help", &["--help"], false),
 ];
 
@@ -61,9 +60,6 @@ pub fn rewrite(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut result = vec![program.clone()];
     if called_nats_server(&program) {
         result.push("serve".into());
-        if rest.first().is_some_and(|first| first == "-v") {
-            rest = vec!["--version".into()];
-        }
     } else {
         if rest.first().is_some_and(|first| first == "streams") {
             rest.remove(0);
@@ -156,7 +152,6 @@ mod tests {
     #[test]
     fn a_link_called_nats_server_serves() {
         check("/usr/bin/nats-server -js -p -1", "/usr/bin/nats-server serve --jetstream --port=-1");
-        check("nats-server -v", "nats-server serve --version");
         check("nats-server", "nats-server serve");
     }
 }
