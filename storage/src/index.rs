@@ -5,10 +5,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::log::{Cost, LogId, LogSpec, LogState, Medium, Record};
+use crate::home::read::{Block, Library};
+use crate::home::shelf::ShelfError;
+use crate::home::table::{BlockMeta, LogRow};
+use crate::home::write::Changed;
+use crate::log::{Cost, Layout, LogId, LogSpec, LogState, Medium, Record};
 use crate::record::{Frame, record_of};
 use crate::runs::Runs;
 use crate::segments::{Place, Segments};
@@ -24,16 +29,19 @@ pub(crate) struct View<'a> {
 
 enum Whole<'a> {
     Placed(&'a Segments, Place),
-    #[expect(dead_code, reason = "records in redb come with the mover")]
-    Shared(Bytes),
+    Shared(&'a Bytes),
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn shared(whole: &'a Bytes) -> Option<Self> {
+        Some(Self { frame: Frame::peek(whole)?, whole: Whole::Shared(whole) })
+    }
+
     /// The record, sharing its bytes where they are shared.
     pub(crate) fn record(&self) -> Record {
         let whole = match &self.whole {
             Whole::Placed(segments, place) => segments.share(*place),
-            Whole::Shared(bytes) => bytes.clone(),
+            Whole::Shared(bytes) => (*bytes).clone(),
         };
         record_of(&whole).expect("the bytes of a view are a record")
     }
@@ -60,6 +68,10 @@ pub(crate) struct Log {
     pub(crate) subjects: Subjects,
     pub(crate) tail: Tail,
     memory: Option<Memory>,
+    /// What redb has, for logs laid out in blocks: first sequence to what is in the block.
+    blocks: BTreeMap<u64, BlockMeta>,
+    /// Known to be lost.
+    lost: Runs,
     /// Every record at or below is in redb, or gone.
     pub(crate) home_last: u64,
     /// Removed one by one, and redb may not know.
@@ -87,10 +99,77 @@ impl Log {
             subjects: Subjects::default(),
             tail: Tail::default(),
             memory,
+            blocks: BTreeMap::new(),
+            lost: Runs::default(),
             home_last: before,
             removed: Runs::default(),
             removals: VecDeque::new(),
             spec,
+        }
+    }
+
+    /// The log as redb has it.
+    pub(crate) fn load(id: LogId, row: &LogRow) -> Self {
+        let mut log = Self::new(id, row.spec.clone());
+        if log.is_memory() {
+            // The records are gone; every sequence that may have been used stays used.
+            log.last_seq = row.reserved;
+            log.first_seq = row.reserved + 1;
+        } else {
+            log.messages = row.messages;
+            log.bytes = row.bytes;
+            log.first_seq = row.first_seq;
+            log.last_seq = row.last_seq;
+            log.first_time = row.first_time;
+            log.last_time = row.last_time;
+        }
+        log.durable_seq = log.last_seq;
+        log.reserved = log.last_seq;
+        log.home_last = log.last_seq;
+        log
+    }
+
+    /// redb has this block.
+    pub(crate) fn put_block(&mut self, first: u64, meta: BlockMeta) {
+        if meta.last_seq >= self.first_seq {
+            self.blocks.insert(first, meta);
+        }
+    }
+
+    /// These sequences are lost.
+    pub(crate) fn put_loss(&mut self, first: u64, last: u64) {
+        self.lost.insert(first, last);
+    }
+
+    /// redb has everything up to `chunk`.
+    pub(crate) fn moved(&mut self, chunk: u64, changed: Changed, library: &Library) {
+        self.tail.release_through(chunk);
+        self.home_last = self.home_last.max(changed.last_seq);
+        for first in changed.gone {
+            self.blocks.remove(&first);
+        }
+        for (first, meta) in changed.blocks {
+            self.put_block(first, meta);
+        }
+        while let Some(&(number, first, last)) = self.removals.front()
+            && number <= chunk
+        {
+            self.removed.remove(first, last);
+            self.removals.pop_front();
+        }
+        if changed.is_thinner {
+            library.forget(self.id.0);
+        }
+    }
+
+    /// After a failure: the log as it was answered. What is in memory stays, for sequences of it were shown.
+    pub(crate) fn keep_memory_of(&mut self, mut old: Self) {
+        if self.is_memory() && old.is_memory() {
+            old.attributes = std::mem::take(&mut self.attributes);
+            old.reserved = self.reserved;
+            old.durable_seq = self.reserved;
+            old.touched = u64::MAX;
+            *self = old;
         }
     }
 
@@ -170,14 +249,23 @@ impl Log {
             self.subjects.clear();
             return Ok(());
         }
-        let first = self.scan(source, self.first_seq, self.last_seq, &mut |view| {
-            ControlFlow::Break((view.frame.seq, view.frame.time))
-        })?;
-        if let Some((seq, time)) = first {
-            self.first_seq = seq;
-            self.first_time = time;
+        // Damaged records in front are passed over: they are named when they are read, and by the store's report.
+        let mut from = self.first_seq;
+        loop {
+            let first = self.scan(source, from, self.last_seq, &mut |view| {
+                ControlFlow::Break((view.frame.seq, view.frame.time))
+            });
+            match first {
+                Ok(Some((seq, time))) => {
+                    self.first_seq = seq;
+                    self.first_time = time;
+                    return Ok(());
+                }
+                Ok(None) => return Ok(()),
+                Err(ReadError::Damaged { last, .. }) => from = last + 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
     }
 
     /// Removes everything below `first_seq`, which is at most `last_seq + 1`. Returns how many records that were.
@@ -190,6 +278,7 @@ impl Log {
             self.clear();
             return Ok(before);
         }
+        self.remove_home_below(source, first_seq)?;
         while let Some(entry) = self.tail.front().copied()
             && entry.seq < first_seq
         {
@@ -203,6 +292,52 @@ impl Log {
         Ok(before - self.messages)
     }
 
+    /// Takes what redb has below `first_seq` out of the numbers.
+    fn remove_home_below(&mut self, source: Source<'_>, first_seq: u64) -> Result<(), ReadError> {
+        if self.first_seq > self.home_last {
+            return Ok(());
+        }
+        let end = first_seq.min(self.home_last + 1);
+        let mut subjects = std::mem::take(&mut self.subjects);
+        let (mut messages, mut bytes) = (0, 0);
+        let mut from = self.first_seq;
+        let mut is_damaged = false;
+        let result = loop {
+            let scanned = self.scan(source, from, end - 1, &mut |view| {
+                messages += 1;
+                bytes += cost_of(self.spec.cost, &view.frame);
+                subjects.removed(view.frame.subject, view.frame.seq);
+                ControlFlow::<()>::Continue(())
+            });
+            match scanned {
+                Ok(_) => break Ok(()),
+                Err(ReadError::Damaged { last, .. }) if last < end => {
+                    is_damaged = true;
+                    // What was seen before the damage is not to be counted twice.
+                    from = last + 1;
+                }
+                Err(ReadError::Damaged { .. }) => {
+                    is_damaged = true;
+                    break Ok(());
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.subjects = subjects;
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.first_seq = end;
+        while let Some(entry) = self.blocks.first_entry()
+            && entry.get().last_seq < end
+        {
+            entry.remove();
+        }
+        if is_damaged {
+            self.messages = self.count_from(source, end)?;
+        }
+        result
+    }
+
     /// Nothing is left; `last_seq` stays.
     fn clear(&mut self) {
         self.messages = 0;
@@ -211,6 +346,7 @@ impl Log {
         self.first_time = 0;
         self.subjects.clear();
         self.tail = Tail::default();
+        self.blocks.clear();
         if let Some(memory) = &mut self.memory {
             *memory = Memory::new();
         }
@@ -220,13 +356,19 @@ impl Log {
         if seq < self.first_seq || seq > self.last_seq || self.removed.contains(seq) {
             return Ok(false);
         }
-        match self.tail.find(seq) {
-            Some((at, _)) => {
-                self.take_at(source, at);
-                Ok(true)
-            }
-            None => Ok(false),
+        if let Some((at, _)) = self.tail.find(seq) {
+            self.take_at(source, at);
+            return Ok(true);
         }
+        let cost = self.spec.cost;
+        let found = self.view(source, seq, |view| {
+            (Bytes::copy_from_slice(view.frame.subject), cost_of(cost, &view.frame))
+        })?;
+        let Some((subject, cost)) = found else { return Ok(false) };
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(cost);
+        self.subjects.removed(&subject, seq);
+        Ok(true)
     }
 
     /// Takes the live tail entry at index `at` out of the numbers.
@@ -258,11 +400,35 @@ impl Log {
         if seq < self.first_seq || seq > self.last_seq || self.removed.contains(seq) {
             return Ok(None);
         }
-        let segments = self.segments(source);
-        Ok(self.tail.find(seq).map(|(_, entry)| look(&view_at(segments, entry.place))))
+        if self.lost.contains(seq) {
+            return Err(self.damaged(seq, seq));
+        }
+        if seq > self.home_last || self.is_memory() {
+            let segments = self.segments(source);
+            return Ok(self.tail.find(seq).map(|(_, entry)| look(&view_at(segments, entry.place))));
+        }
+        let block = match self.spec.layout {
+            Layout::Rows => Arc::new(source.library.row(self.id.0, seq)?),
+            Layout::Blocks => {
+                let Some((&first, meta)) = self.blocks.range(..=seq).next_back() else { return Ok(None) };
+                if meta.last_seq < seq {
+                    return Ok(None);
+                }
+                self.block(source, first, meta)?
+            }
+        };
+        if let Some((first, last)) = block.broken_within(seq, seq) {
+            return Err(self.damaged(first, last));
+        }
+        Ok(match block.record(block.position(seq)) {
+            Some((found, whole)) if found == seq => View::shared(&whole).map(|view| look(&view)),
+            _ => None,
+        })
     }
 
     /// Visits the records of `from..=up_to` in order, until `visit` breaks.
+    ///
+    /// Damage on the way is an error that names the range; the scan can go on behind it.
     pub(crate) fn scan<B>(
         &self,
         source: Source<'_>,
@@ -271,6 +437,46 @@ impl Log {
         visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, ReadError> {
         let from = from.max(self.first_seq);
+        let up_to = up_to.min(self.last_seq);
+        if self.lost.is_empty() {
+            return self.scan_all(source, from, up_to, visit);
+        }
+        let mut expected = from;
+        let found = self.scan_all(source, from, up_to, &mut |view| {
+            let seq = view.frame.seq;
+            if let Some((first, last)) = self.lost.within(expected, seq - 1).next() {
+                return ControlFlow::Break(Err(self.damaged(first, last)));
+            }
+            expected = seq + 1;
+            match visit(view) {
+                ControlFlow::Break(found) => ControlFlow::Break(Ok(found)),
+                ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            }
+        })?;
+        match (found, self.lost.within(expected, up_to).next()) {
+            (Some(found), _) => found.map(Some),
+            (None, Some((first, last))) => Err(self.damaged(first, last)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn scan_all<B>(
+        &self,
+        source: Source<'_>,
+        from: u64,
+        up_to: u64,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        if from <= self.home_last && !self.is_memory() {
+            let end = up_to.min(self.home_last);
+            let found = match self.spec.layout {
+                Layout::Blocks => self.scan_blocks(source, from, end, visit)?,
+                Layout::Rows => self.scan_rows(source, from, end, visit)?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
         let segments = self.segments(source);
         for entry in self.tail.live_from(self.tail.position(from)).take_while(|entry| entry.seq <= up_to) {
             if let ControlFlow::Break(found) = visit(&view_at(segments, entry.place)) {
@@ -280,7 +486,79 @@ impl Log {
         Ok(None)
     }
 
-    /// Visits the records of `down_to..=from`, last first, until `visit` breaks.
+    fn scan_blocks<B>(
+        &self,
+        source: Source<'_>,
+        from: u64,
+        up_to: u64,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let before = self.blocks.range(..=from).next_back().filter(|(_, meta)| meta.last_seq >= from);
+        let start = before.map_or(from, |(first, _)| *first);
+        if start > up_to {
+            return Ok(None);
+        }
+        for (&first, meta) in self.blocks.range(start..=up_to) {
+            let block = self.block(source, first, meta)?;
+            let found = self.scan_block(&block, from.max(first), up_to.min(meta.last_seq), visit)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn scan_rows<B>(
+        &self,
+        source: Source<'_>,
+        from: u64,
+        up_to: u64,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let mut from = from;
+        while from <= up_to {
+            let block = source.library.rows(self.id.0, from, self.home_last)?;
+            let Some(last) = block.last() else { return Ok(None) };
+            let found = self.scan_block(&block, from, up_to.min(last), visit)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            from = last + 1;
+        }
+        Ok(None)
+    }
+
+    fn scan_block<B>(
+        &self,
+        block: &Block,
+        from: u64,
+        up_to: u64,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let mut expected = from;
+        let mut at = block.position(from);
+        while let Some((seq, whole)) = block.record(at)
+            && seq <= up_to
+        {
+            if let Some((first, last)) = block.broken_within(expected, seq - 1) {
+                return Err(self.damaged(first, last));
+            }
+            expected = seq + 1;
+            at += 1;
+            if !self.removed.contains(seq)
+                && let Some(view) = View::shared(&whole)
+                && let ControlFlow::Break(found) = visit(&view)
+            {
+                return Ok(Some(found));
+            }
+        }
+        match block.broken_within(expected, up_to) {
+            Some((first, last)) => Err(self.damaged(first, last)),
+            None => Ok(None),
+        }
+    }
+
+    /// Visits the records of `down_to..=from`, last first, until `visit` breaks. Damage is an error, as in a scan.
     pub(crate) fn scan_back<B>(
         &self,
         source: Source<'_>,
@@ -289,46 +567,122 @@ impl Log {
         visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, ReadError> {
         let down_to = down_to.max(self.first_seq);
+        let from = from.min(self.last_seq);
+        let mut expected = from;
+        let mut checked = |view: &View<'_>| {
+            let seq = view.frame.seq;
+            if let Some((first, last)) = self.lost.within(seq + 1, expected).next() {
+                return ControlFlow::Break(Err(self.damaged(first, last)));
+            }
+            expected = seq - 1;
+            match visit(view) {
+                ControlFlow::Break(found) => ControlFlow::Break(Ok(found)),
+                ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            }
+        };
         let segments = self.segments(source);
         let end = self.tail.position(from.saturating_add(1));
         for entry in self.tail.live_before(end).take_while(|entry| entry.seq >= down_to) {
-            if let ControlFlow::Break(found) = visit(&view_at(segments, entry.place)) {
-                return Ok(Some(found));
+            if let ControlFlow::Break(found) = checked(&view_at(segments, entry.place)) {
+                return found.map(Some);
+            }
+        }
+        if self.is_memory() || down_to > self.home_last {
+            return Ok(None);
+        }
+        let mut from = from.min(self.home_last);
+        match self.spec.layout {
+            Layout::Blocks => {
+                for (&first, meta) in self.blocks.range(..=from).rev() {
+                    if meta.last_seq < down_to {
+                        break;
+                    }
+                    let block = self.block(source, first, meta)?;
+                    let (low, high) = (down_to.max(first), from.min(meta.last_seq));
+                    if let Some(found) = self.scan_block_back(&block, high, low, &mut checked)? {
+                        return found.map(Some);
+                    }
+                }
+            }
+            Layout::Rows => {
+                while from >= down_to {
+                    let block = source.library.rows_before(self.id.0, from)?;
+                    let Some(low) = block.first() else { break };
+                    if let Some(found) = self.scan_block_back(&block, from, low.max(down_to), &mut checked)? {
+                        return found.map(Some);
+                    }
+                    from = low - 1;
+                }
             }
         }
         Ok(None)
     }
-}
 
-/// Where records are read from.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    /// The journal's chunks.
-    pub(crate) chunks: &'a Segments,
-}
+    fn scan_block_back<B>(
+        &self,
+        block: &Block,
+        from: u64,
+        down_to: u64,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let mut expected = from;
+        let mut at = block.position(from.saturating_add(1));
+        while at > 0
+            && let Some((seq, whole)) = block.record(at - 1)
+            && seq >= down_to
+        {
+            if let Some((first, last)) = block.broken_within(seq + 1, expected) {
+                return Err(self.damaged(first, last));
+            }
+            expected = seq - 1;
+            at -= 1;
+            if !self.removed.contains(seq)
+                && let Some(view) = View::shared(&whole)
+                && let ControlFlow::Break(found) = visit(&view)
+            {
+                return Ok(Some(found));
+            }
+        }
+        match block.broken_within(down_to, expected) {
+            Some((first, last)) => Err(self.damaged(first, last)),
+            None => Ok(None),
+        }
+    }
 
-fn view_at(segments: &Segments, place: Place) -> View<'_> {
-    let frame = Frame::peek(segments.slice(place)).expect("an entry of the tail points at a record");
-    View { frame, whole: Whole::Placed(segments, place) }
-}
+    /// A block with as many records as the index says, or with its damage named.
+    fn block(&self, source: Source<'_>, first: u64, meta: &BlockMeta) -> Result<Arc<Block>, ReadError> {
+        let block = source.library.block(self.id.0, first, meta)?;
+        // The mover may have thinned it a moment ago; what it removed is still in our set then.
+        let there = block.count_through(meta.last_seq) + self.removed.count_in(first, meta.last_seq);
+        if there < meta.messages && block.broken.is_empty() {
+            return Err(self.damaged(first, meta.last_seq));
+        }
+        Ok(block)
+    }
 
-/// What a record counts for.
-pub(crate) fn cost_of(cost: Cost, frame: &Frame<'_>) -> u64 {
-    let headers = if frame.headers.is_empty() { 0 } else { u64::from(cost.per_headers) };
-    (frame.subject.len() + frame.headers.len() + frame.payload.len()) as u64
-        + u64::from(cost.per_record)
-        + headers
-}
+    fn damaged(&self, first: u64, last: u64) -> ReadError {
+        ReadError::Damaged { log: self.id, first, last }
+    }
 
-impl Log {
     /// How many records lie at or above `from`.
     pub(crate) fn count_from(&self, source: Source<'_>, from: u64) -> Result<u64, ReadError> {
+        let from = from.max(self.first_seq);
         let mut count = 0;
-        self.scan(source, from, self.last_seq, &mut |_| {
-            count += 1;
-            ControlFlow::<()>::Continue(())
-        })?;
-        Ok(count)
+        let mut scan_to = self.home_last;
+        if self.spec.layout == Layout::Blocks && !self.is_memory() {
+            // Blocks that lie behind `from` as a whole need not be read.
+            for (&first, meta) in self.blocks.range(from..) {
+                scan_to = scan_to.min(first - 1);
+                count += meta.messages.saturating_sub(self.removed.count_in(first, meta.last_seq));
+            }
+        }
+        if from <= scan_to && !self.is_memory() {
+            self.scan(source, from, scan_to, &mut |_| {
+                count += 1;
+                ControlFlow::<()>::Continue(())
+            })?;
+        }
+        Ok(count + self.tail.live_from(self.tail.position(from)).count() as u64)
     }
 
     /// The sequence of the first record at or after `time`.
@@ -349,5 +703,33 @@ impl Log {
             }
         }
         self.scan(source, low, self.last_seq, &mut |view| ControlFlow::Break(view.frame.seq))
+    }
+}
+
+/// Where records are read from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// The journal's chunks.
+    pub(crate) chunks: &'a Segments,
+    /// What redb has.
+    pub(crate) library: &'a Library,
+}
+
+fn view_at(segments: &Segments, place: Place) -> View<'_> {
+    let frame = Frame::peek(segments.slice(place)).expect("an entry of the tail points at a record");
+    View { frame, whole: Whole::Placed(segments, place) }
+}
+
+/// What a record counts for.
+pub(crate) fn cost_of(cost: Cost, frame: &Frame<'_>) -> u64 {
+    let headers = if frame.headers.is_empty() { 0 } else { u64::from(cost.per_headers) };
+    (frame.subject.len() + frame.headers.len() + frame.payload.len()) as u64
+        + u64::from(cost.per_record)
+        + headers
+}
+
+impl From<ShelfError> for ReadError {
+    fn from(error: ShelfError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }

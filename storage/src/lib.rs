@@ -8,15 +8,20 @@ pub mod disk;
 pub mod log;
 pub mod store;
 
+mod batch;
+mod home;
 mod index;
+mod journal;
 mod read;
 mod record;
+mod recover;
 mod runs;
 mod segments;
 mod subjects;
 mod tail;
+mod worker;
 
 pub use disk::Folder;
 pub use disk::{Disk, DiskFile};
 pub use log::{Cost, Layout, LogId, LogSpec, LogState, Medium, Next, Record, SubjectState};
-pub use store::{Events, Matcher, OpenError, Options, ReadError, Release, StageError, Store};
+pub use store::{Damage, Events, Matcher, OpenError, Options, ReadError, Release, StageError, Store};

@@ -127,7 +127,6 @@ impl LogSpec {
     }
 
     /// What [`Self::encode`] made; `None` for anything else.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recovery reads it"))]
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             medium: match bytes.first()? {

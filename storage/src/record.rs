@@ -185,11 +185,22 @@ pub(crate) enum Piece<'a> {
 pub(crate) struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Only messages of this log count as records.
+    only: Option<u32>,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn over(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, only: None }
+    }
+
+    /// Over the messages of one log; anything else is damage.
+    pub(crate) fn of_log(bytes: &'a [u8], log: u32) -> Self {
+        Self { bytes, at: 0, only: Some(log) }
+    }
+
+    fn belongs(&self, frame: &Frame<'_>) -> bool {
+        self.only.is_none_or(|log| frame.log == log && frame.kind == Kind::Message)
     }
 }
 
@@ -201,7 +212,7 @@ impl<'a> Iterator for Walk<'a> {
         let mut at = start;
         while at < self.bytes.len() {
             let rest = self.bytes.get(at..)?;
-            if let Some(frame) = Frame::parse(rest) {
+            if let Some(frame) = Frame::parse(rest).filter(|frame| self.belongs(frame)) {
                 if at > start {
                     self.at = at;
                     return Some(Piece::Broken(start..at));

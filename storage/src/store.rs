@@ -3,18 +3,28 @@
 //! A change is encoded once, into the chunk that grows, and taken into the owner's indexes at once. Sealing freezes
 //! the chunk and hands it to the journal. The owner never waits for the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
 
 use crate::disk::Disk;
+use crate::home::load::{self, Loaded};
+use crate::home::read::Library;
+use crate::home::shelf::Shelf;
+use crate::home::write::Loss;
 use crate::index::{Log, Source};
+use crate::journal::format::{SECTOR, footprint};
+use crate::journal::writer::{FILES_MAX, Journal};
 use crate::log::{LogId, LogSpec, Medium};
 use crate::record::{Frame, Kind, encode_runs};
+use crate::recover::recover;
 use crate::runs;
 use crate::segments::{Place, Segments};
+use crate::worker::{Chunk, Event, Mover, Reports, Workers, Writer};
 
 /// Decides whether a subject is wanted.
 pub type Matcher<'a> = &'a dyn Fn(&[u8]) -> bool;
@@ -34,11 +44,14 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Called from a worker thread whenever [`Store::process`] has something to do.
     pub wake: Arc<dyn Fn() + Send + Sync>,
+    /// Without threads the journal is written and redb is filled inside [`Store::process`], on the owner's thread, in
+    /// an order that depends on the calls alone: for simulations (default: with threads).
+    pub is_threaded: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { journal_file_bytes: 16 << 20, cache_bytes: 64 << 20, wake: Arc::new(|| ()) }
+        Self { journal_file_bytes: 16 << 20, cache_bytes: 64 << 20, wake: Arc::new(|| ()), is_threaded: true }
     }
 }
 
@@ -47,6 +60,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("journal_file_bytes", &self.journal_file_bytes)
             .field("cache_bytes", &self.cache_bytes)
+            .field("is_threaded", &self.is_threaded)
             .finish_non_exhaustive()
     }
 }
@@ -54,7 +68,48 @@ impl fmt::Debug for Options {
 /// Why a store could not be opened. Each names what was found, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpenError {}
+pub enum OpenError {
+    /// A file cannot be read, written or made.
+    #[error("cannot use {file} in the store's folder: {error}")]
+    Io {
+        /// Which file.
+        file: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The database cannot be opened or brought up to date.
+    #[error(
+        "the database {file} of the store cannot be used: {error}; put a copy aside before anything is repaired"
+    )]
+    Database {
+        /// Which file.
+        file: &'static str,
+        /// What redb says.
+        error: String,
+    },
+    /// A later version of this program wrote it.
+    #[error(
+        "{file} has format version {version}, this program reads up to {known}: use a later version of it"
+    )]
+    Newer {
+        /// Which file.
+        file: String,
+        /// Its version.
+        version: u32,
+        /// The highest this code reads.
+        known: u32,
+    },
+    /// An option is out of its range.
+    #[error("journal_file_bytes is {bytes}; it lies between {least} and {most} and is a multiple of 512")]
+    JournalFileBytes {
+        /// What was asked for.
+        bytes: u64,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+}
 
 /// Why something could not be staged. Nothing of it is staged then.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +144,22 @@ pub enum StageError {
     /// What must be read for it cannot be read.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
+    /// The journal is full: redb cannot follow. Nothing is lost; try again later.
+    #[error("the journal holds {bytes} bytes that are not in the database yet (limit {limit}){cause}")]
+    Busy {
+        /// Bytes that wait.
+        bytes: u64,
+        /// The most that may.
+        limit: u64,
+        /// What redb says, if it cannot be written; else empty.
+        cause: String,
+    },
+    /// A write or sync has failed and the store has not recovered yet. Reads go on.
+    #[error("the store takes no writes: {cause}")]
+    Failed {
+        /// What failed.
+        cause: String,
+    },
 }
 
 /// Why a record could not be read.
@@ -98,6 +169,32 @@ pub enum ReadError {
     /// The log does not exist.
     #[error("there is no log {}", .0.0)]
     NoSuchLog(LogId),
+    /// Records are damaged or lost. What lies before and behind can be read: go on at `last + 1`.
+    #[error("sequences {first} to {last} of log {} are damaged", .log.0)]
+    Damaged {
+        /// The log.
+        log: LogId,
+        /// First sequence that may be damaged.
+        first: u64,
+        /// Last sequence that may be damaged.
+        last: u64,
+    },
+    /// The database cannot be read now.
+    #[error("the database cannot be read: {0}")]
+    Unavailable(String),
+}
+
+/// A stretch that is known to be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The log; 0 when it is not known which, then the numbers are bytes of a file.
+    pub log: LogId,
+    /// First sequence that may be lost.
+    pub first: u64,
+    /// Last sequence that may be lost.
+    pub last: u64,
+    /// What happened, and where.
+    pub what: String,
 }
 
 /// What [`Store::process`] found.
@@ -117,10 +214,25 @@ pub struct Store {
     /// Attributes of the store's own scope, log 0.
     pub(crate) scope: BTreeMap<Bytes, Bytes>,
     pub(crate) chunks: Segments,
+    pub(crate) library: Library,
+    shelf: Arc<Shelf>,
+    workers: Workers,
+    events: Receiver<Event>,
     /// Logs whose `last_seq` the growing chunk changed.
     touched: Vec<LogId>,
-    /// What became durable and was not reported yet.
-    sealed: Vec<(LogId, u64)>,
+    /// Chunks under way, with the marks they will raise.
+    under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
+    /// Chunks redb does not have, with the bytes they take in the journal.
+    unmoved: VecDeque<(u64, u64)>,
+    unmoved_bytes: u64,
+    unmoved_limit: u64,
+    /// Rises with each failure, so that chunks sealed before it are refused.
+    epoch: u64,
+    /// Why no writes are taken, and the generation redb must reach first.
+    refusing: Option<(String, u64)>,
+    /// Why redb cannot be written.
+    stuck: Option<String>,
+    losses: Vec<Loss>,
     next_log: u32,
     /// The longest chunk that fits a journal file.
     chunk_limit: usize,
@@ -140,15 +252,44 @@ impl Store {
     /// # Errors
     /// When the disk cannot be read or written, or holds something that is not this store's.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
-        let _ = disk;
+        let bytes = options.journal_file_bytes;
+        let (least, most) = (64 << 10, 1 << 30);
+        if !(least..=most).contains(&bytes) || bytes % SECTOR as u64 != 0 {
+            return Err(OpenError::JournalFileBytes { bytes, least, most });
+        }
+        let (shelf, loaded, position) = recover(&disk, options.cache_bytes)?;
+        let io = |error| OpenError::Io { file: "the journal".to_owned(), error };
+        let journal = Journal::open(disk, bytes, position).map_err(io)?;
+        let (sender, events) = channel();
+        let reports = Reports { events: sender, wake: options.wake };
+        let writer = Writer::new(journal, reports.clone());
+        let mover = Mover::new(Arc::clone(&shelf), position, reports);
+        let workers = if options.is_threaded {
+            Workers::threads(writer, mover).map_err(io)?
+        } else {
+            Workers::inline(writer, mover)
+        };
+        let Loaded { logs, scope, next_log, losses, to_mend: _ } = loaded;
         Ok(Self {
-            logs: BTreeMap::new(),
-            scope: BTreeMap::new(),
-            chunks: Segments::starting_at(0),
+            logs,
+            scope,
+            chunks: Segments::starting_at(1),
+            library: Library::new(Arc::clone(&shelf)),
+            shelf,
+            workers,
+            events,
             touched: Vec::new(),
-            sealed: Vec::new(),
-            next_log: 1,
-            chunk_limit: usize::try_from(options.journal_file_bytes).unwrap_or(usize::MAX) - 4096,
+            under_way: VecDeque::new(),
+            unmoved: VecDeque::new(),
+            unmoved_bytes: 0,
+            // One file is being filled, one may be left with room that no chunk fits.
+            unmoved_limit: bytes * (FILES_MAX as u64 - 2),
+            epoch: 1,
+            refusing: None,
+            stuck: None,
+            losses,
+            next_log,
+            chunk_limit: usize::try_from(bytes).unwrap_or(usize::MAX) - 2 * SECTOR,
             evictions: Vec::new(),
         })
     }
@@ -223,7 +364,9 @@ impl Store {
         if let Some(entry) = self.logs.get_mut(&log) {
             entry.append(&frame, place);
         }
-        self.touch(log);
+        if place.is_some() {
+            self.touch(log);
+        }
         Ok(())
     }
 
@@ -279,7 +422,7 @@ impl Store {
         } else if first_seq > entry.last_seq.saturating_add(1) {
             self.reserve(log, first_seq - 1)?;
         }
-        let source = Source { chunks: &self.chunks };
+        let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return Ok(0) };
         let removed = entry.remove_below(source, first_seq.min(entry.last_seq.saturating_add(1)))?;
         entry.skip_to(first_seq - 1);
@@ -304,7 +447,7 @@ impl Store {
 
     /// As [`Self::evict`], for every record below `first_seq` (which is at most `last_seq + 1`).
     pub fn evict_below(&mut self, log: LogId, first_seq: u64) -> u64 {
-        let source = Source { chunks: &self.chunks };
+        let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return 0 };
         let first_seq = first_seq.min(entry.last_seq.saturating_add(1));
         if first_seq <= entry.first_seq {
@@ -350,48 +493,175 @@ impl Store {
     /// once all of it and everything before is durable, with `Ok`, or with what went wrong. With nothing staged and
     /// nothing under way it runs at once, on this thread.
     pub fn seal(&mut self, release: Release) {
+        let mut marks = Vec::with_capacity(self.touched.len());
         for log in self.touched.drain(..) {
             if let Some(entry) = self.logs.get(&log) {
-                self.sealed.push((log, entry.last_seq));
+                marks.push((log, if entry.is_memory() { entry.reserved } else { entry.last_seq }));
             }
         }
-        if !self.chunks.current.is_empty() {
-            self.chunks.seal();
+        let is_empty = self.chunks.current.is_empty();
+        if is_empty && self.evictions.is_empty() && self.under_way.is_empty() {
+            release(Ok(()));
+            return;
         }
-        self.evictions.clear();
-        release(Ok(()));
+        let (number, bytes) = if is_empty {
+            (self.chunks.current_number() - 1, Bytes::new())
+        } else {
+            let number = self.chunks.current_number();
+            let bytes = self.chunks.seal();
+            let space = footprint(bytes.len() as u64);
+            self.unmoved.push_back((number, space));
+            self.unmoved_bytes += space;
+            (number, bytes)
+        };
+        self.under_way.push_back((number, marks));
+        let evictions = Bytes::from(std::mem::take(&mut self.evictions));
+        self.workers.submit(Chunk { number, bytes, evictions, epoch: self.epoch, release });
     }
 
     /// Takes the workers' reports: durable marks, moved records. Call it after each `wake`.
     pub fn process(&mut self) -> Events {
+        self.workers.turn();
         let mut events = Events::default();
-        for (log, last_seq) in std::mem::take(&mut self.sealed) {
-            if let Some(entry) = self.logs.get_mut(&log)
-                && entry.durable_seq < last_seq
-            {
-                entry.durable_seq = last_seq;
-                events.durable = true;
-            }
+        while let Ok(event) = self.events.try_recv() {
+            self.take_event(event, &mut events);
         }
         events
+    }
+
+    fn take_event(&mut self, event: Event, events: &mut Events) {
+        match event {
+            Event::Durable(chunk) => {
+                while let Some((_, marks)) = self.under_way.pop_front_if(|(number, _)| *number <= chunk) {
+                    for (log, mark) in marks {
+                        if let Some(entry) = self.logs.get_mut(&log)
+                            && entry.durable_seq < mark
+                        {
+                            entry.durable_seq = mark;
+                            events.durable = true;
+                        }
+                    }
+                }
+            }
+            Event::Moved { generation, .. }
+                if self.refusing.as_ref().is_some_and(|(_, wanted)| generation >= *wanted) =>
+            {
+                self.stuck = None;
+                if let Some((message, wanted)) = self.refusing.take() {
+                    match self.rebuild() {
+                        Ok(()) => events.failed = Some(message),
+                        Err(error) => self.refusing = Some((format!("{message}; then: {error}"), wanted)),
+                    }
+                }
+            }
+            Event::Moved { chunk, report, .. } => {
+                self.stuck = None;
+                for (log, changed) in report {
+                    if let Some(entry) = self.logs.get_mut(&LogId(log)) {
+                        entry.moved(chunk, changed, &self.library);
+                    }
+                }
+                self.chunks.release_through(chunk);
+                while let Some((_, bytes)) = self.unmoved.pop_front_if(|(number, _)| *number <= chunk) {
+                    self.unmoved_bytes -= bytes;
+                }
+            }
+            Event::Failed { message, generation } => {
+                events.failed = Some(message.clone());
+                self.refusing = Some((message, generation));
+                self.epoch += 1;
+                // What was answered goes into redb now; the owner waits for it, to be rebuilt from there.
+                while self.refusing.is_some() && self.stuck.is_none() {
+                    self.workers.turn();
+                    let next = if self.workers.is_threaded() {
+                        self.events.recv().ok()
+                    } else {
+                        self.events.try_recv().ok()
+                    };
+                    match next {
+                        Some(event) => self.take_event(event, events),
+                        None => break,
+                    }
+                }
+            }
+            Event::Stuck(message) => self.stuck = Some(message),
+        }
+    }
+
+    /// The store as redb has it, which is what was answered. Memory logs keep their records.
+    fn rebuild(&mut self) -> Result<(), String> {
+        let database = self.shelf.database().map_err(|error| error.to_string())?;
+        let loaded = load::load(&database).map_err(|error| error.to_string())?;
+        if let Some(log) = loaded.to_mend.first() {
+            return Err(format!("the index of log {} is damaged; open the store again to mend it", log.0));
+        }
+        let mut old = std::mem::replace(&mut self.logs, loaded.logs);
+        for (id, log) in &mut self.logs {
+            if let Some(old) = old.remove(id) {
+                log.keep_memory_of(old);
+            }
+        }
+        self.scope = loaded.scope;
+        self.losses = loaded.losses;
+        // Ids of logs whose creation was undone were shown to the owner: they are not used again.
+        self.next_log = self.next_log.max(loaded.next_log);
+        self.chunks = Segments::starting_at(self.chunks.current_number() + 1);
+        self.library = Library::new(Arc::clone(&self.shelf));
+        self.touched.clear();
+        self.under_way.clear();
+        self.unmoved.clear();
+        self.unmoved_bytes = 0;
+        self.evictions.clear();
+        Ok(())
     }
 
     /// How full the journal is with records that redb does not have yet, 0-100. Slow publishers down from 50 on.
     #[must_use]
     pub fn pressure(&self) -> u8 {
-        0
+        let staged = self.unmoved_bytes + self.chunks.current.len() as u64;
+        u8::try_from((staged * 100 / self.unmoved_limit).min(100)).unwrap_or(100)
+    }
+
+    /// What is known to be lost. Damage in the database shows when it is read ([`ReadError::Damaged`]).
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.losses
+            .iter()
+            .map(|loss| Damage {
+                log: LogId(loss.log),
+                first: loss.first,
+                last: loss.last,
+                what: loss.what.clone(),
+            })
+            .collect()
     }
 
     /// Seals, waits until everything is durable and moved to redb, stops the workers.
     ///
     /// # Errors
     /// When the last of it could not be written.
-    pub fn close(self) -> Result<(), String> {
-        Ok(())
+    pub fn close(mut self) -> Result<(), String> {
+        // Memory logs go on right behind what was used.
+        let used: Vec<(LogId, u64)> =
+            self.logs.values().filter(|log| log.is_memory()).map(|log| (log.id, log.last_seq)).collect();
+        if self.refusing.is_none() {
+            for (log, last_seq) in used {
+                self.stage(&Frame::bare(Kind::Reserve, log.0, last_seq))
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+        let (sender, result) = channel();
+        self.seal(Box::new(move |sealed| {
+            let _ = sender.send(sealed);
+        }));
+        self.workers.stop(self.stuck.is_none())?;
+        result
+            .try_recv()
+            .unwrap_or_else(|_| Err("the store was closed before its last group was written".to_owned()))
     }
 
     pub(crate) fn source(&self) -> Source<'_> {
-        Source { chunks: &self.chunks }
+        Source { chunks: &self.chunks, library: &self.library }
     }
 
     fn known(&self, log: LogId) -> Result<&Log, StageError> {
@@ -422,7 +692,7 @@ impl Store {
     /// Takes records out of the indexes that were just found present.
     fn take(&mut self, log: LogId, present: &[u64]) -> u64 {
         let chunk = self.chunks.current_number();
-        let source = Source { chunks: &self.chunks };
+        let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return 0 };
         let mut taken = 0;
         for &seq in present {
@@ -476,6 +746,13 @@ impl Store {
     /// Encodes into the growing chunk.
     fn stage(&mut self, frame: &Frame<'_>) -> Result<Place, StageError> {
         self.check(frame)?;
+        if let Some((cause, _)) = &self.refusing {
+            return Err(StageError::Failed { cause: cause.clone() });
+        }
+        if self.unmoved_bytes + (self.chunks.current.len() + frame.len()) as u64 > self.unmoved_limit {
+            let cause = self.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
+            return Err(StageError::Busy { bytes: self.unmoved_bytes, limit: self.unmoved_limit, cause });
+        }
         let offset = self.chunks.current.len();
         if offset + frame.len() > self.chunk_limit {
             let (bytes, limit) = ((offset + frame.len()) as u64, self.chunk_limit as u64);
@@ -489,5 +766,12 @@ impl Store {
         let place =
             Place { segment: self.chunks.current_number(), offset: offset as u32, len: frame.len() as u32 };
         Ok(place)
+    }
+}
+
+impl Drop for Store {
+    /// As a crash: what was sealed is written, nothing more is moved.
+    fn drop(&mut self) {
+        let _ = self.workers.stop(false);
     }
 }

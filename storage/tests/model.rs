@@ -13,15 +13,22 @@ fn spec(medium: Medium, layout: Layout) -> LogSpec {
     LogSpec { medium, layout, cost: Cost { per_record: 22, per_headers: 4 }, first_seq: 1 }
 }
 
-fn check(medium: Medium, layout: Layout, steps: &[Step]) -> Result<(), TestCaseError> {
+fn check(medium: Medium, layout: Layout, is_threaded: bool, steps: &[Step]) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { journal_file_bytes: 64 << 10, ..Options::default() };
+    let options = Options { journal_file_bytes: 64 << 10, is_threaded, ..Options::default() };
     let open = || Store::open(Arc::new(Folder::open(folder.path()).unwrap()), options.clone()).unwrap();
     let mut store = open();
     let log = store.create_log(spec(medium, layout)).unwrap();
     let mut model = Model::new(spec(medium, layout));
     for (number, step) in steps.iter().enumerate() {
-        model::apply(&mut store, log, &mut model, step)?;
+        if matches!(step, Step::Reopen) {
+            store.close().unwrap();
+            store = open();
+            model.reopened();
+            model::compare(&store, log, &model)?;
+        } else {
+            model::apply(&mut store, log, &mut model, step)?;
+        }
         if number % 8 == 7 {
             model::compare(&store, log, &model)?;
         }
@@ -34,16 +41,21 @@ proptest! {
 
     #[test]
     fn memory_logs(steps in proptest::collection::vec(step(), 0..120)) {
-        check(Medium::Memory, Layout::Blocks, &steps)?;
+        check(Medium::Memory, Layout::Blocks, false, &steps)?;
     }
 
     #[test]
     fn disk_logs_in_blocks(steps in proptest::collection::vec(step(), 0..120)) {
-        check(Medium::Disk, Layout::Blocks, &steps)?;
+        check(Medium::Disk, Layout::Blocks, false, &steps)?;
     }
 
     #[test]
     fn disk_logs_in_rows(steps in proptest::collection::vec(step(), 0..120)) {
-        check(Medium::Disk, Layout::Rows, &steps)?;
+        check(Medium::Disk, Layout::Rows, false, &steps)?;
+    }
+
+    #[test]
+    fn disk_logs_with_threads(steps in proptest::collection::vec(step(), 0..120)) {
+        check(Medium::Disk, Layout::Blocks, true, &steps)?;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weir_storage::{LogId, LogSpec, LogState, Next, Record, Store, SubjectState};
+use weir_storage::{LogId, LogSpec, LogState, Medium, Next, Record, Store, SubjectState};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -16,6 +16,7 @@ pub(crate) enum Step {
     EvictBelow(u64),
     Seal,
     Process,
+    Reopen,
 }
 
 /// Sequences in steps are thousandths of the log's range, so that they hit.
@@ -31,7 +32,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => proptest::collection::vec(place(), 1..8).prop_map(Step::Evict),
         2 => (0u64..300).prop_map(Step::EvictBelow),
         4 => Just(Step::Seal),
-        2 => Just(Step::Process),
+        4 => Just(Step::Process),
+        1 => Just(Step::Reopen),
     ]
 }
 
@@ -89,6 +91,14 @@ impl Model {
         all
     }
 
+    /// A memory log comes back empty and goes on behind what was used.
+    pub(crate) fn reopened(&mut self) {
+        if self.spec.medium == Medium::Memory {
+            self.records.clear();
+            self.last_time = 0;
+        }
+    }
+
     fn append(&mut self, record: Record) {
         self.last_seq = record.seq;
         self.last_time = record.time;
@@ -137,6 +147,7 @@ pub(crate) fn apply(
                 append(store, log, model, seq, (*subject + (seq % 3) as u8) % 12, false, 40);
                 if store.staged_bytes() > 16 << 10 {
                     store.seal(Box::new(|_| ()));
+                    store.process();
                 }
             }
         }
@@ -170,8 +181,9 @@ pub(crate) fn apply(
         }
         Step::Seal => store.seal(Box::new(|result| assert_eq!(result, Ok(())))),
         Step::Process => {
-            store.process();
+            assert_eq!(store.process().failed, None);
         }
+        Step::Reopen => unreachable!("whoever owns the store opens it again"),
     }
     Ok(())
 }

@@ -1,0 +1,284 @@
+//! Reads records out of redb, a block at a time, each in a short transaction, every crc checked.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::ReadableDatabase;
+
+use crate::home::shelf::{Shelf, ShelfError, guarded};
+use crate::home::table::{BLOCKS, BlockMeta, ROWS};
+use crate::record::{Frame, Piece, Walk};
+
+/// Decoded blocks that are kept, in bytes.
+const CACHE_BYTES: usize = 4 << 20;
+/// Rows that are read together.
+const ROWS_TOGETHER: usize = 256;
+/// Bytes of rows that are read together.
+const ROW_BYTES_TOGETHER: usize = 64 << 10;
+
+/// Records that lie together, with what is known to be missing between them.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    bytes: Bytes,
+    /// Sequence, offset and length, ascending.
+    records: Vec<(u64, u32, u32)>,
+    /// Sequence ranges in which damaged bytes lie.
+    pub(crate) broken: Vec<(u64, u64)>,
+}
+
+impl Block {
+    /// Index of the first record at or above `seq`.
+    pub(crate) fn position(&self, seq: u64) -> usize {
+        self.records.partition_point(|(at, ..)| *at < seq)
+    }
+
+    /// A record's sequence and bytes.
+    pub(crate) fn record(&self, at: usize) -> Option<(u64, Bytes)> {
+        let (seq, offset, len) = *self.records.get(at)?;
+        Some((seq, self.bytes.slice(offset as usize..offset as usize + len as usize)))
+    }
+
+    /// The lowest sequence, damage included.
+    pub(crate) fn first(&self) -> Option<u64> {
+        let (record, broken) =
+            (self.records.first().map(|(seq, ..)| *seq), self.broken.first().map(|(first, _)| *first));
+        record.into_iter().chain(broken).min()
+    }
+
+    /// The highest sequence, damage included.
+    pub(crate) fn last(&self) -> Option<u64> {
+        let (record, broken) =
+            (self.records.last().map(|(seq, ..)| *seq), self.broken.last().map(|(_, last)| *last));
+        record.into_iter().chain(broken).max()
+    }
+
+    /// Records up to `last`.
+    pub(crate) fn count_through(&self, last: u64) -> u64 {
+        self.position(last.saturating_add(1)) as u64
+    }
+
+    /// The first damaged range that touches `from..=up_to`, cut to it.
+    pub(crate) fn broken_within(&self, from: u64, up_to: u64) -> Option<(u64, u64)> {
+        let touching = self.broken.iter().find(|(first, last)| *first <= up_to && *last >= from)?;
+        Some((touching.0.max(from), touching.1.min(up_to)))
+    }
+
+    fn decode(log: u32, bytes: Vec<u8>, first: u64, last: u64) -> Self {
+        let bytes = Bytes::from(bytes);
+        let mut block = Self { bytes: bytes.clone(), ..Self::default() };
+        let (mut expected, mut is_broken) = (first, bytes.is_empty());
+        for piece in Walk::of_log(&bytes, log) {
+            match piece {
+                Piece::Whole(frame, at) if frame.seq >= expected && frame.seq <= last.max(frame.seq) => {
+                    if is_broken && frame.seq > expected {
+                        block.broken.push((expected, frame.seq - 1));
+                    }
+                    is_broken = false;
+                    expected = frame.seq + 1;
+                    #[expect(clippy::cast_possible_truncation, reason = "a record is below 4 GiB")]
+                    block.records.push((frame.seq, at.start as u32, at.len() as u32));
+                }
+                Piece::Whole(..) | Piece::Broken(_) => is_broken = true,
+            }
+        }
+        if is_broken && expected <= last {
+            block.broken.push((expected, last));
+        }
+        block
+    }
+}
+
+/// The reader's side of redb, with a small cache of decoded blocks.
+#[derive(Debug)]
+pub(crate) struct Library {
+    shelf: Arc<Shelf>,
+    cache: RefCell<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    /// (log, first sequence) to when it was last used, and the block.
+    blocks: BTreeMap<(u32, u64), (u64, Arc<Block>)>,
+    bytes: usize,
+    clock: u64,
+}
+
+impl Library {
+    pub(crate) fn new(shelf: Arc<Shelf>) -> Self {
+        Self { shelf, cache: RefCell::default() }
+    }
+
+    /// The block of `log` that begins at `first`.
+    pub(crate) fn block(&self, log: u32, first: u64, meta: &BlockMeta) -> Result<Arc<Block>, ShelfError> {
+        self.cached(
+            (log, first),
+            |block| block.count_through(meta.last_seq) >= meta.messages || !block.broken.is_empty(),
+            || {
+                let transaction = self.shelf.database()?.begin_read()?;
+                let blocks = transaction.open_table(BLOCKS)?;
+                let mut bytes = Vec::with_capacity(usize::try_from(meta.stored).unwrap_or_default());
+                for part in 0..meta.parts {
+                    match blocks.get((log, first, part))? {
+                        Some(value) => bytes.extend_from_slice(value.value()),
+                        None => break,
+                    }
+                }
+                Ok(Block::decode(log, bytes, first, meta.last_seq))
+            },
+        )
+    }
+
+    /// Rows of `log` from `from` on: all there are, up to a bound; `None` when there is none up to `last`.
+    pub(crate) fn rows(&self, log: u32, from: u64, last: u64) -> Result<Arc<Block>, ShelfError> {
+        self.cached(
+            (log, from),
+            |_| true,
+            || {
+                let transaction = self.shelf.database()?.begin_read()?;
+                let rows = transaction.open_table(ROWS)?;
+                let mut block = Gather::default();
+                for row in rows.range((log, from, 0)..=(log, last, u32::MAX))? {
+                    let (key, value) = row?;
+                    if !block.take(log, key.value().1, value.value(), true) {
+                        break;
+                    }
+                }
+                Ok(block.finish(log))
+            },
+        )
+    }
+
+    /// Rows of `log` at or below `from`, the nearest ones, in ascending order.
+    pub(crate) fn rows_before(&self, log: u32, from: u64) -> Result<Block, ShelfError> {
+        guarded(|| {
+            let transaction = self.shelf.database()?.begin_read()?;
+            let rows = transaction.open_table(ROWS)?;
+            let mut seqs: Vec<u64> = Vec::new();
+            let mut bytes = 0;
+            for row in rows.range((log, 0, 0)..=(log, from, u32::MAX))?.rev() {
+                let (key, value) = row?;
+                let seq = key.value().1;
+                if seqs.last() != Some(&seq) {
+                    if seqs.len() >= ROWS_TOGETHER || bytes >= ROW_BYTES_TOGETHER {
+                        break;
+                    }
+                    seqs.push(seq);
+                }
+                bytes += value.value().len();
+            }
+            let mut block = Gather::default();
+            if let Some(first) = seqs.last() {
+                for row in rows.range((log, *first, 0)..=(log, from, u32::MAX))? {
+                    let (key, value) = row?;
+                    block.take(log, key.value().1, value.value(), false);
+                }
+            }
+            Ok(block.finish(log))
+        })
+    }
+
+    /// One row, not cached.
+    pub(crate) fn row(&self, log: u32, seq: u64) -> Result<Block, ShelfError> {
+        guarded(|| {
+            let transaction = self.shelf.database()?.begin_read()?;
+            let rows = transaction.open_table(ROWS)?;
+            let mut block = Gather::default();
+            for row in rows.range((log, seq, 0)..=(log, seq, u32::MAX))? {
+                block.take(log, seq, row?.1.value(), false);
+            }
+            Ok(block.finish(log))
+        })
+    }
+
+    /// Forgets what was read of a log.
+    pub(crate) fn forget(&self, log: u32) {
+        let mut cache = self.cache.borrow_mut();
+        let keys: Vec<_> = cache.blocks.range((log, 0)..=(log, u64::MAX)).map(|(key, _)| *key).collect();
+        for key in keys {
+            cache.drop(key);
+        }
+    }
+
+    fn cached(
+        &self,
+        key: (u32, u64),
+        still_good: impl Fn(&Block) -> bool,
+        read: impl FnOnce() -> Result<Block, ShelfError>,
+    ) -> Result<Arc<Block>, ShelfError> {
+        {
+            let mut cache = self.cache.borrow_mut();
+            cache.clock += 1;
+            let clock = cache.clock;
+            if let Some((used, block)) = cache.blocks.get_mut(&key)
+                && still_good(block)
+            {
+                *used = clock;
+                return Ok(Arc::clone(block));
+            }
+        }
+        let block = Arc::new(guarded(read)?);
+        self.cache.borrow_mut().put(key, Arc::clone(&block));
+        Ok(block)
+    }
+}
+
+impl Cache {
+    fn put(&mut self, key: (u32, u64), block: Arc<Block>) {
+        self.drop(key);
+        self.bytes += block.bytes.len();
+        self.blocks.insert(key, (self.clock, block));
+        while self.bytes > CACHE_BYTES && self.blocks.len() > 1 {
+            let Some(oldest) = self.blocks.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+            else {
+                break;
+            };
+            self.drop(oldest);
+        }
+    }
+
+    fn drop(&mut self, key: (u32, u64)) {
+        if let Some((_, block)) = self.blocks.remove(&key) {
+            self.bytes -= block.bytes.len();
+        }
+    }
+}
+
+/// Puts rows together to a block.
+#[derive(Default)]
+struct Gather {
+    bytes: Vec<u8>,
+    /// Sequence, and where its bytes begin.
+    rows: Vec<(u64, usize)>,
+}
+
+impl Gather {
+    /// Takes one part of a row; `false` when enough is gathered.
+    fn take(&mut self, _log: u32, seq: u64, part: &[u8], is_bounded: bool) -> bool {
+        if self.rows.last().is_none_or(|(last, _)| *last != seq) {
+            if is_bounded && (self.rows.len() >= ROWS_TOGETHER || self.bytes.len() >= ROW_BYTES_TOGETHER) {
+                return false;
+            }
+            self.rows.push((seq, self.bytes.len()));
+        }
+        self.bytes.extend_from_slice(part);
+        true
+    }
+
+    fn finish(self, log: u32) -> Block {
+        let mut block = Block { bytes: Bytes::from(self.bytes), ..Block::default() };
+        for (at, &(seq, start)) in self.rows.iter().enumerate() {
+            let end = self.rows.get(at + 1).map_or(block.bytes.len(), |(_, next)| *next);
+            let whole = block.bytes.get(start..end).unwrap_or_default();
+            match Frame::parse(whole) {
+                Some(frame) if frame.log == log && frame.seq == seq && frame.len() == whole.len() => {
+                    #[expect(clippy::cast_possible_truncation, reason = "a record is below 4 GiB")]
+                    block.records.push((seq, start as u32, whole.len() as u32));
+                }
+                _ => block.broken.push((seq, seq)),
+            }
+        }
+        block
+    }
+}
