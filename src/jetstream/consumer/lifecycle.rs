@@ -192,7 +192,7 @@ impl Consumer {
             let waiting: Vec<(u64, i64)> = self
                 .unacked
                 .iter()
-                .filter(|(_, entry)| !entry.queued)
+                .filter(|(_, entry)| entry.queued.is_none())
                 .map(|(seq, entry)| (seq, entry.delivered_at))
                 .collect();
             for (seq, delivered_at) in waiting {

@@ -109,7 +109,6 @@ impl Consumer {
             Some(_) | None => state.first_seq,
         };
         self.drop_gone(view);
-        self.unacked.forget_below(state.first_seq);
         if let Some(skip) = &mut self.skip {
             skip.seqs.retain(|seq| *seq >= first_left);
         }
@@ -139,9 +138,12 @@ impl Consumer {
         self.wants_drive = true;
     }
 
-    /// Drops pending messages whose records are gone, without a word.
+    /// Drops what is known about records that are gone, without a word.
     pub(super) fn drop_gone(&mut self, view: &View<'_>) {
-        let seqs: Vec<u64> = self.unacked.iter().map(|(seq, _)| seq).collect();
+        let pending = self.unacked.iter().map(|(seq, _)| seq);
+        let mut seqs: Vec<u64> = pending.chain(self.unacked.redelivered().keys().copied()).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
         for seq in seqs {
             // What cannot be read is still there: its delivery will say what is wrong.
             if matches!(view.store.get(view.log, seq), Ok(None)) {

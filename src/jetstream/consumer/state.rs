@@ -126,7 +126,7 @@ impl Consumer {
                     put(zigzag(due.wrapping_sub(last_due)).saturating_add(2));
                     last_due = due;
                 }
-                None => put(u64::from(!entry.queued)),
+                None => put(u64::from(entry.queued.is_none())),
             }
         }
         let counts = self.unacked.redelivered();
@@ -164,17 +164,18 @@ impl Consumer {
         }
         let first_seq = view.store.state(view.log).unwrap_or_default().first_seq;
         for (seq, consumer_seq, due) in kept.pending {
-            let due = match due {
-                Due::At(at) => Some(at),
-                Due::Now => Some(view.now),
-                Due::Never => None,
-            };
             let wait = self.due(seq, 0).unwrap_or(0);
-            let delivered_at = due.map_or(view.now, |due| due.saturating_sub(wait));
-            self.unacked.restore(seq, consumer_seq, delivered_at, due);
+            let delivered_at = |due: i64| due.saturating_sub(wait);
+            match due {
+                Due::At(at) => self.unacked.delivered(seq, consumer_seq, delivered_at(at), Some(at)),
+                Due::Never => self.unacked.delivered(seq, consumer_seq, view.now, None),
+                Due::Now => {
+                    self.unacked.delivered(seq, consumer_seq, delivered_at(view.now), None);
+                    self.unacked.enqueue(seq);
+                }
+            }
         }
         self.drop_gone(view);
-        self.unacked.forget_below(first_seq);
         if let Some(resume) = kept.resume {
             let list = self
                 .list_lasts(resume, self.next_seq, view)

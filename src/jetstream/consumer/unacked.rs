@@ -25,8 +25,8 @@ pub(super) struct Entry {
     pub(super) delivered_at: i64,
     /// When it falls due for another delivery; `None` while it is queued for one, or when it never falls due.
     pub(super) due: Option<i64>,
-    /// Whether it is queued for another delivery.
-    pub(super) queued: bool,
+    /// Its ticket while it is queued for another delivery.
+    pub(super) queued: Option<u64>,
 }
 
 /// The pending messages of a consumer.
@@ -34,9 +34,10 @@ pub(super) struct Entry {
 pub(super) struct Unacked {
     entries: BTreeMap<u64, Entry>,
     due: BTreeSet<(i64, u64)>,
-    /// May hold sequences that are no longer queued: they are skipped.
-    queue: VecDeque<u64>,
+    /// Sequences with their tickets; one whose ticket is no longer that of its entry is skipped.
+    queue: VecDeque<(u64, u64)>,
     queued: usize,
+    tickets: u64,
     /// How often a message was delivered again, after the first delivery. Kept for a message given up (it reached
     /// `max_deliver`) until it leaves the stream.
     again: BTreeMap<u64, u64>,
@@ -71,12 +72,12 @@ impl Unacked {
             consumer_seq,
             delivered_at: now,
             due: None,
-            queued: false,
+            queued: None,
         });
         if let Some(old) = entry.due.take() {
             self.due.remove(&(old, seq));
         }
-        if std::mem::take(&mut entry.queued) {
+        if entry.queued.take().is_some() {
             self.queued = self.queued.saturating_sub(1);
         }
         entry.delivered_at = now;
@@ -105,22 +106,23 @@ impl Unacked {
     /// Queues a pending message for another delivery. False when it is not pending or queued already.
     pub(super) fn enqueue(&mut self, seq: u64) -> bool {
         let Some(entry) = self.entries.get_mut(&seq) else { return false };
-        if entry.queued {
+        if entry.queued.is_some() {
             return false;
         }
-        entry.queued = true;
+        self.tickets = self.tickets.wrapping_add(1);
+        entry.queued = Some(self.tickets);
         if let Some(old) = entry.due.take() {
             self.due.remove(&(old, seq));
         }
         self.queued = self.queued.saturating_add(1);
-        self.queue.push_back(seq);
+        self.queue.push_back((seq, self.tickets));
         true
     }
 
     /// The message to be delivered again next; it stays queued until it is delivered or removed.
     pub(super) fn next_queued(&mut self) -> Option<u64> {
-        while let Some(seq) = self.queue.front().copied() {
-            if self.entries.get(&seq).is_some_and(|entry| entry.queued) {
+        while let Some((seq, ticket)) = self.queue.front().copied() {
+            if self.entries.get(&seq).is_some_and(|entry| entry.queued == Some(ticket)) {
                 return Some(seq);
             }
             self.queue.pop_front();
@@ -151,7 +153,7 @@ impl Unacked {
         if let Some(due) = entry.due {
             self.due.remove(&(due, seq));
         }
-        if entry.queued {
+        if entry.queued.is_some() {
             self.queued = self.queued.saturating_sub(1);
             if self.queued == 0 {
                 self.queue.clear();
@@ -198,11 +200,6 @@ impl Unacked {
         for seq in gone {
             self.again.remove(&seq);
         }
-    }
-
-    /// Puts an entry back as it was kept.
-    pub(super) fn restore(&mut self, seq: u64, consumer_seq: u64, delivered_at: i64, due: Option<i64>) {
-        self.delivered(seq, consumer_seq, delivered_at, due);
     }
 
     /// Puts a count back as it was kept.
@@ -253,6 +250,8 @@ mod tests {
         assert_eq!((unacked.queued(), unacked.next_queued()), (2, Some(2)));
         assert!(unacked.put_off(2, Some(99)));
         assert_eq!((unacked.queued(), unacked.next_queued()), (1, Some(3)));
+        assert!(unacked.enqueue(2));
+        assert_eq!(unacked.next_queued(), Some(3), "back at the end, not in its old place");
         assert_eq!(unacked.first().map(|(seq, _)| seq), Some(2));
     }
 

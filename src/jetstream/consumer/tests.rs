@@ -1,1 +1,0 @@
-//! The consumer as a table of scenarios in virtual time.
