@@ -226,7 +226,7 @@ fn state_is_written_when_it_must_be_and_no_more_often() {
     assert!(consumer.dirty_state(world.now, false).is_some(), "a creation is kept at once");
     assert!(consumer.dirty_state(world.now, true).is_none());
     // A delivery waits for 250 ms.
-    let mut deliver = |consumer: &mut Consumer, batch: &str, world: &mut World| {
+    let deliver = |consumer: &mut Consumer, batch: &str, world: &mut World| {
         consumer.handle_pull(b"r", b"", batch.as_bytes(), &mut world.view());
         consumer.drive(&mut world.view());
     };

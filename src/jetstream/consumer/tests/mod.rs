@@ -241,7 +241,8 @@ impl World {
 
     pub(super) fn said(&mut self) -> Vec<String> {
         let mut lines: Vec<String> = self.outputs.take_now().iter().map(line).collect();
-        lines.extend(self.outputs.take_held().iter().map(|message| {
+        lines.extend(self.outputs.take_held().iter().map(|held| {
+            let message = &held.message;
             let to = String::from_utf8_lossy(&message.to).into_owned();
             match to.strip_prefix("$JS.EVENT.") {
                 Some(event) => {

@@ -104,7 +104,7 @@ fn flow_control_asks_at_half_a_window_stops_at_a_whole_one_and_widens() {
         world.pass(&mut consumer, SECOND),
         [format!("d: 100 Idle Heartbeat Last-Consumer=8 Last-Stream=8 Consumer-Stalled={stalled}")]
     );
-    let mut reply = |world: &mut World, consumer: &mut Consumer, subject: &[u8]| {
+    let reply = |world: &mut World, consumer: &mut Consumer, subject: &[u8]| {
         let mut view = world.view();
         consumer.handle_flow_reply(subject, b"", &mut view);
         while consumer.wants_drive {
