@@ -4,7 +4,7 @@
 //! here are leaves: none is held while another is taken.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::outbox::{BufferPool, Outbox};
@@ -56,6 +56,8 @@ pub(crate) struct Peer {
 pub(crate) struct Received {
     pub(crate) messages: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    /// When it last published or subscribed, in nanoseconds since 1970; 0 before.
+    pub(crate) last: AtomicI64,
     /// How often the connection was stalled because a destination fell behind.
     pub(crate) stalls: AtomicU64,
 }
@@ -116,6 +118,12 @@ impl Peer {
     /// The subscriptions by sid.
     pub(crate) fn subscriptions(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Arc<Subscription>>> {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The subscriptions, in no order.
+    #[expect(clippy::disallowed_methods, reason = "whoever asks sorts them by id")]
+    pub(crate) fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
+        self.subscriptions().values().cloned().collect()
     }
 
     /// Forgets a subscription, unless its sid stands for another one by now.

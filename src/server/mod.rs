@@ -8,14 +8,16 @@
 mod config;
 mod connection;
 mod listener;
+mod monitor;
 mod registry;
 mod session;
+mod user_info;
 mod writer;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
@@ -24,11 +26,12 @@ use weir_protocol::info::ServerInfo;
 
 pub use config::{Address, Config, ConfigError, Limits};
 
-use crate::broker::{Broker, ConnectionInfo, Peer};
+use crate::broker::{Broker, ConnectionInfo, InternalSub, Peer};
 use crate::sys::clock::SharedClock;
 use crate::sys::random::Random;
-use crate::sys::task::{TaskGroup, TaskStarter};
+use crate::sys::task::{TaskGroup, TaskStarter, WeakTaskStarter};
 use registry::Registry;
+use user_info::UserInfo;
 
 /// The nats-server whose behaviour clients may expect: they decide by this what they try.
 pub const NATS_VERSION: &str = "2.14.5";
@@ -44,9 +47,18 @@ const PIPE_BYTES: usize = 64 * 1024;
 pub struct Server {
     shared: Arc<Shared>,
     address: Option<SocketAddr>,
+    monitor_address: Option<SocketAddr>,
+    user_info: InternalSub,
     tasks: TaskGroup,
-    /// Dropped, it stops the listener.
+    /// Dropped, it stops the listeners.
     stop: watch::Sender<bool>,
+}
+
+/// Opens connections over the in-process pipe, as long as the server runs.
+#[derive(Clone, Debug)]
+pub struct InProcess {
+    shared: Weak<Shared>,
+    tasks: WeakTaskStarter,
 }
 
 /// What every connection uses.
@@ -57,6 +69,8 @@ pub(crate) struct Shared {
     clock: SharedClock,
     random: Random,
     info: ServerInfo,
+    /// When the server started, in nanoseconds since 1970.
+    start: i64,
     registry: Registry,
 }
 
@@ -99,11 +113,17 @@ impl Server {
             Some(address) => Some(listener::bind("clients", address).await?),
             None => None,
         };
+        let monitor = match &config.monitor {
+            Some(address) => Some(listener::bind("monitoring", address).await?),
+            None => None,
+        };
         let address = listener.as_ref().map(|(_, address)| *address);
+        let monitor_address = monitor.as_ref().map(|(_, address)| *address);
         let info = server_info(&config, address);
         let shared = Arc::new(Shared {
             broker: Broker::new(config.random.clone()),
             limits: config.limits,
+            start: config.clock.wall(),
             clock: config.clock,
             random: config.random,
             info,
@@ -111,9 +131,16 @@ impl Server {
         });
         let tasks = TaskGroup::default();
         let (stop, stopped) = watch::channel(false);
-        let accepting = listener.map(|(listener, _)| listener);
-        tasks.starter().spawn(listener::accept(Arc::clone(&shared), accepting, stopped, tasks.starter()));
-        Ok(Self { shared, address, tasks, stop })
+        let starter = tasks.starter();
+        if let Some((listener, _)) = monitor {
+            let stopped = until_stopped(stopped.clone());
+            starter.spawn(monitor::serve(Arc::clone(&shared), listener, stopped));
+        }
+        let listener = listener.map(|(listener, _)| listener);
+        starter.spawn(listener::accept(Arc::clone(&shared), listener, stopped, tasks.starter()));
+        let who = UserInfo::new(shared.broker.clone(), Arc::clone(&shared.clock), shared.info.clone());
+        let user_info = shared.broker.subscribe_internal(user_info::SUBJECT, 0, who);
+        Ok(Self { shared, address, monitor_address, user_info, tasks, stop })
     }
 
     /// The broker, for parts of the server.
@@ -140,27 +167,60 @@ impl Server {
         self.address.map(|address| format!("nats://{address}"))
     }
 
+    /// Where the monitoring pages are; `None` without them.
+    #[must_use]
+    pub fn monitor_address(&self) -> Option<SocketAddr> {
+        self.monitor_address
+    }
+
     /// A connection over a pipe within this process; it speaks the protocol like every other. Its producer is never held
     /// up; a reader that falls behind by `max_pending` is closed as every other is.
     #[must_use]
     pub fn connect_in_process(&self) -> DuplexStream {
-        let (client, server) = tokio::io::duplex(PIPE_BYTES);
-        let (read, write) = tokio::io::split(server);
-        let info = ConnectionInfo { in_process: true, ..ConnectionInfo::default() };
-        self.shared.begin(info, read, write, self.tasks.starter());
-        client
+        self.shared.connect_in_process(self.tasks.starter())
+    }
+
+    /// Opens connections over the pipe for whoever reconnects by itself. Does not keep the server running.
+    #[must_use]
+    pub fn in_process(&self) -> InProcess {
+        InProcess { shared: Arc::downgrade(&self.shared), tasks: self.tasks.starter().downgrade() }
     }
 
     /// Stops: no new connections, what waits to be written is written, connections are closed, every task ends.
     pub async fn shutdown(self) {
-        let Self { shared, tasks, stop, .. } = self;
+        let Self { shared, user_info, tasks, stop, .. } = self;
         drop(stop);
+        drop(user_info);
         drop(shared);
         tasks.ended().await;
     }
 }
 
+impl InProcess {
+    /// A connection, as [`Server::connect_in_process`] gives it.
+    ///
+    /// # Errors
+    /// When the server has stopped.
+    pub fn connect(&self) -> io::Result<DuplexStream> {
+        match (self.shared.upgrade(), self.tasks.upgrade()) {
+            (Some(shared), Some(tasks)) => Ok(shared.connect_in_process(tasks)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the server in this process has stopped",
+            )),
+        }
+    }
+}
+
 impl Shared {
+    fn connect_in_process(self: &Arc<Self>, tasks: TaskStarter) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(PIPE_BYTES);
+        let (read, write) = tokio::io::split(server);
+        let info = ConnectionInfo { in_process: true, ..ConnectionInfo::default() };
+        self.begin(info, read, write, tasks);
+        client
+    }
+
     /// Starts to serve a connection.
     fn begin<R, W>(self: &Arc<Self>, info: ConnectionInfo, read: R, write: W, tasks: TaskStarter)
     where
@@ -200,6 +260,11 @@ impl Shared {
             peer.outbox.close(reason, true);
         }
     }
+}
+
+/// Ends when the sender has gone.
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.changed().await;
 }
 
 fn server_info(config: &Config, address: Option<SocketAddr>) -> ServerInfo {

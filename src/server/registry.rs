@@ -37,6 +37,7 @@ pub(super) struct Counts {
 pub(super) struct Closed {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) stop: i64,
+    pub(super) last_activity: i64,
     pub(super) reason: ClosedReason,
     /// Messages and bytes from and to the client.
     pub(super) received: (u64, u64),
@@ -74,6 +75,7 @@ impl Registry {
     pub(super) fn remove(&self, peer: &Peer, stop: i64, keep: usize) {
         let reason = peer.outbox.ended_by().unwrap_or(ClosedReason::ClientClosed);
         let closed = Closed {
+            last_activity: peer.received.last.load(Ordering::Relaxed).max(peer.info().start),
             info: peer.info(),
             stop,
             reason,

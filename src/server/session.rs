@@ -5,6 +5,7 @@
 //! order with what is delivered to it: a run of messages is delivered before anything after it is looked at.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,7 +153,7 @@ impl Session {
         }
         deliver(&mut self.publisher, chunk, subject, &mut run);
         if self.messages > 0 {
-            self.active = Instant::now();
+            self.is_active();
         }
         Ok(())
     }
@@ -193,7 +194,7 @@ impl Session {
                 Ok(())
             }
             ClientOp::Unsub(unsubscribe) => {
-                self.active = Instant::now();
+                self.is_active();
                 self.shared.broker.unsubscribe(&self.peer, unsubscribe.sid, unsubscribe.max.unwrap_or(0));
                 self.approve();
                 Ok(())
@@ -227,6 +228,7 @@ impl Session {
             self.shared.broker.unsubscribe_all(&self.peer);
         }
         self.connected = true;
+        self.peer.received.last.store(self.shared.clock.wall(), Ordering::Relaxed);
         if self.options.new_account || !self.options.account.is_empty() {
             return Err(ProtocolError::AuthorizationViolation);
         }
@@ -252,7 +254,7 @@ impl Session {
     }
 
     fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>) {
-        self.active = Instant::now();
+        self.is_active();
         let limits = &self.shared.limits;
         let Subscribe { subject: filter, queue, sid } = *subscribe;
         let queue = (!queue.is_empty()).then_some(queue);
@@ -292,6 +294,12 @@ impl Session {
             let round_trip = sent.elapsed();
             self.peer.change_info(|info| info.rtt = round_trip);
         }
+    }
+
+    /// The client has published or subscribed.
+    fn is_active(&mut self) {
+        self.active = Instant::now();
+        self.peer.received.last.store(self.shared.clock.wall(), Ordering::Relaxed);
     }
 
     /// `+OK`, if the client wants it.

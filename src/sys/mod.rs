@@ -2,5 +2,6 @@
 //! (`weir_storage::Disk`, and any `AsyncRead + AsyncWrite`).
 
 pub mod clock;
+pub mod process;
 pub mod random;
 pub mod task;

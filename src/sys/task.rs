@@ -41,6 +41,18 @@ pub struct TaskGroup {
 #[derive(Clone, Debug)]
 pub struct TaskStarter(mpsc::Sender<()>);
 
+/// A starter that does not keep its group from being over.
+#[derive(Clone, Debug)]
+pub struct WeakTaskStarter(mpsc::WeakSender<()>);
+
+impl WeakTaskStarter {
+    /// The starter, unless the group is over.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<TaskStarter> {
+        self.0.upgrade().map(TaskStarter)
+    }
+}
+
 impl Default for TaskGroup {
     fn default() -> Self {
         let (alive, ended) = mpsc::channel(1);
@@ -65,6 +77,12 @@ impl TaskGroup {
 }
 
 impl TaskStarter {
+    /// A starter that does not keep the group from being over.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakTaskStarter {
+        WeakTaskStarter(self.0.downgrade())
+    }
+
     /// Starts a task.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where

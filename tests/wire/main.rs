@@ -6,6 +6,7 @@
 mod errors;
 mod headers;
 mod limits;
+mod monitor;
 mod peer;
 mod publish;
 mod queue;

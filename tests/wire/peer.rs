@@ -60,8 +60,13 @@ async fn nats_server(program: &std::ffi::OsStr, limits: &Limits) -> Partner {
     set("ping_max", limits.ping_max.to_string());
     let path = folder.path().join("nats.conf");
     std::fs::write(&path, config).expect("the configuration is written");
-    let child =
-        Command::new(program).arg("-c").arg(&path).kill_on_drop(true).spawn().expect("nats-server starts");
+    let child = Command::new(program)
+        .arg("-c")
+        .arg(&path)
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nats-server starts");
     let ports = folder.path().join(format!(
         "{}_{}.ports",
         std::path::Path::new(program).file_name().expect("a name").to_string_lossy(),

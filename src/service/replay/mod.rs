@@ -182,7 +182,8 @@ pub async fn start(
         return Err(ReplayError::Missing { session: recording.session, stream: recording.stream });
     };
     let first = first_sequence(&jetstream, &recording.stream, &options, info.state.last_seq).await?;
-    let (input, due, control) = pacer::start(clock.clone(), options.pace, options.silence_max, options.paused)?;
+    let (input, due, control) =
+        pacer::start(clock.clone(), options.pace, options.silence_max, options.paused)?;
     let source = Source {
         jetstream,
         stream: recording.stream.clone(),
@@ -194,7 +195,8 @@ pub async fn start(
     };
     let progress = Progress { messages: info.state.messages, next_sequence: first, ..Progress::default() };
     let (told, progress) = watch::channel(progress);
-    let sender = Publisher { client: client.clone(), clock, recording, target: options.target, progress: told };
+    let sender =
+        Publisher { client: client.clone(), clock, recording, target: options.target, progress: told };
     let reader = task::spawn(source.read(input));
     let publisher = task::spawn(sender.publish(due));
     Ok(Replay { control, progress, reader, publisher })
@@ -277,7 +279,9 @@ fn check(options: &Options) -> Result<(), ReplayError> {
         }
     }
     match &options.filter {
-        Some(filter) if !subject::is_valid_filter(filter.as_bytes()) => Err(ReplayError::Filter(filter.clone())),
+        Some(filter) if !subject::is_valid_filter(filter.as_bytes()) => {
+            Err(ReplayError::Filter(filter.clone()))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -323,7 +327,11 @@ impl Source {
         Ok(())
     }
 
-    async fn read_once(&self, mut reader: Reader, input: &mpsc::Sender<Paced<StoredMessage>>) -> Result<u64, ReplayError> {
+    async fn read_once(
+        &self,
+        mut reader: Reader,
+        input: &mpsc::Sender<Paced<StoredMessage>>,
+    ) -> Result<u64, ReplayError> {
         let mut sent = 0u64;
         while let Some(message) = reader.next().await? {
             let beyond = message.sequence > self.last || self.to.is_some_and(|to| message.time >= to);
@@ -380,7 +388,8 @@ impl Publisher {
         match &self.target {
             Target::Subject(subject) => Some(subject.clone()),
             Target::Transforms(transforms) => {
-                let subject = transforms.iter().find_map(|transform| transform.apply(message.subject.as_bytes()))?;
+                let subject =
+                    transforms.iter().find_map(|transform| transform.apply(message.subject.as_bytes()))?;
                 String::from_utf8(subject).ok()
             }
         }
