@@ -143,6 +143,9 @@ impl Log {
 
     /// redb has everything up to `chunk`.
     pub(crate) fn moved(&mut self, chunk: u64, changed: Changed, library: &Library) {
+        if self.is_memory() {
+            return;
+        }
         self.tail.release_through(chunk);
         self.home_last = self.home_last.max(changed.last_seq);
         for first in changed.gone {
@@ -157,7 +160,8 @@ impl Log {
             self.removed.remove(first, last);
             self.removals.pop_front();
         }
-        if changed.is_thinner {
+        // Rows that were read together ended where redb ended then.
+        if changed.is_thinner || self.spec.layout == Layout::Rows {
             library.forget(self.id.0);
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod log;
+pub mod simulated;
 pub mod store;
 
 mod batch;
