@@ -11,8 +11,8 @@ use tracing::info;
 use super::failure::{Failure, Outcome};
 use super::log;
 use super::task::{self, Stop};
-use crate::config::{Broker, Serve, ServeArgs};
-use crate::server::{Address, Config, Server};
+use crate::config::{Broker, Place, Serve, ServeArgs};
+use crate::server::{Address, Config, JetStreamConfig, Server, StoreFolder};
 use crate::sys::clock::SystemClock;
 
 /// Runs the command.
@@ -30,18 +30,25 @@ async fn serve_until_stopped(serve: Serve) -> Outcome {
         .as_deref()
         .map(|path| Mark::write(path, &std::process::id().to_string()))
         .transpose()?;
-    let Broker::Embedded { host, port, name, ports_file_dir, .. } = serve.broker else {
+    let Broker::Embedded { host, port, store, name, ports_file_dir, .. } = serve.broker else {
         return Err(Failure::new("--server: the services are not built yet"));
     };
-    let config = Config { listen: Some(Address { host, port }), server_name: name, ..Config::default() };
+    let store = match store {
+        Place::Temporary => StoreFolder::Temporary,
+        Place::Directory(path) => StoreFolder::Path(path),
+    };
+    let jetstream = Some(JetStreamConfig { store, ..JetStreamConfig::default() });
+    let listen = Some(Address { host, port });
+    let config = Config { listen, jetstream, server_name: name, ..Config::default() };
     let server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
+    info!("  Store Directory: \"{}\"", server.store_path().unwrap_or(Path::new("")).display());
     let url = server.client_url().unwrap_or_default();
     info!("Listening for client connections on {}", url.trim_start_matches("nats://"));
     let _ports = ports_file_dir.map(|folder| write_ports(&folder, &url, None)).transpose()?;
     info!("Server is ready");
     let signal = stop.wait().await;
     info!("{signal}: stopping");
-    server.shutdown().await;
+    server.shutdown().await.map_err(Failure::new)?;
     info!("Stopped");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod api;
 pub mod consumer;
+pub mod driver;
 pub mod engine;
 mod hosting;
 pub mod input;
@@ -12,3 +13,6 @@ pub mod stream;
 pub use engine::{Engine, EngineConfig};
 pub use input::{Input, Tag};
 pub use output::{Failure, Hearing, Held, Message, Outputs};
+
+/// The JetStream API level that is announced: everything that this level and those below ask for works.
+pub const API_LEVEL: u32 = 0;

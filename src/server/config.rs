@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::jetstream::JetStreamConfig;
 use crate::sys::clock::{SharedClock, SystemClock};
 use crate::sys::random::Random;
 
@@ -13,6 +14,8 @@ pub struct Config {
     pub listen: Option<Address>,
     /// Where the monitoring pages are served. `None`: they are not.
     pub monitor: Option<Address>,
+    /// Streams, consumers, key-value buckets. `None`: core NATS alone.
+    pub jetstream: Option<JetStreamConfig>,
     /// The name in INFO; the server's id if there is none.
     pub server_name: Option<String>,
     /// Sizes, counts and times.
@@ -74,6 +77,7 @@ impl Default for Config {
         Self {
             listen: Some(Address::loopback(4222)),
             monitor: None,
+            jetstream: None,
             server_name: None,
             limits: Limits::default(),
             clock: SystemClock::shared(),

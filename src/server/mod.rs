@@ -7,6 +7,7 @@
 
 mod config;
 mod connection;
+mod jetstream;
 mod listener;
 mod monitor;
 mod registry;
@@ -16,6 +17,7 @@ mod writer;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -25,11 +27,13 @@ use weir_protocol::error::ClosedReason;
 use weir_protocol::info::ServerInfo;
 
 pub use config::{Address, Config, ConfigError, Limits};
+pub use jetstream::{JetStreamConfig, JetStreamError, StoreFolder};
 
 use crate::broker::{Broker, ConnectionInfo, InternalSub, Peer};
 use crate::sys::clock::SharedClock;
 use crate::sys::random::Random;
 use crate::sys::task::{TaskGroup, TaskStarter, WeakTaskStarter};
+use jetstream::JetStream;
 use registry::Registry;
 use user_info::UserInfo;
 
@@ -49,6 +53,7 @@ pub struct Server {
     address: Option<SocketAddr>,
     monitor_address: Option<SocketAddr>,
     user_info: InternalSub,
+    jetstream: Option<JetStream>,
     tasks: TaskGroup,
     /// Dropped, it stops the listeners.
     stop: watch::Sender<bool>,
@@ -100,6 +105,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// JetStream does not start.
+    #[error(transparent)]
+    JetStream(#[from] JetStreamError),
 }
 
 impl Server {
@@ -120,8 +128,16 @@ impl Server {
         let address = listener.as_ref().map(|(_, address)| *address);
         let monitor_address = monitor.as_ref().map(|(_, address)| *address);
         let info = server_info(&config, address);
+        let broker = Broker::new(config.random.clone());
+        let jetstream = match &config.jetstream {
+            Some(jetstream) => {
+                let (limits, clock, random) = (&config.limits, &config.clock, &config.random);
+                Some(JetStream::start(jetstream, &info.server_name, limits, &broker, clock, random)?)
+            }
+            None => None,
+        };
         let shared = Arc::new(Shared {
-            broker: Broker::new(config.random.clone()),
+            broker,
             limits: config.limits,
             start: config.clock.wall(),
             clock: config.clock,
@@ -140,7 +156,7 @@ impl Server {
         starter.spawn(listener::accept(Arc::clone(&shared), listener, stopped, tasks.starter()));
         let who = UserInfo::new(shared.broker.clone(), Arc::clone(&shared.clock), shared.info.clone());
         let user_info = shared.broker.subscribe_internal(user_info::SUBJECT, 0, who);
-        Ok(Self { shared, address, monitor_address, user_info, tasks, stop })
+        Ok(Self { shared, address, monitor_address, user_info, jetstream, tasks, stop })
     }
 
     /// The broker, for parts of the server.
@@ -186,13 +202,28 @@ impl Server {
         InProcess { shared: Arc::downgrade(&self.shared), tasks: self.tasks.starter().downgrade() }
     }
 
-    /// Stops: no new connections, what waits to be written is written, connections are closed, every task ends.
-    pub async fn shutdown(self) {
-        let Self { shared, user_info, tasks, stop, .. } = self;
+    /// Where JetStream keeps its streams; `None` without JetStream.
+    #[must_use]
+    pub fn store_path(&self) -> Option<&Path> {
+        self.jetstream.as_ref().map(JetStream::path)
+    }
+
+    /// Stops: JetStream tells those who wait, makes everything durable and closes its store; then no new connections, what
+    /// waits to be written is written, connections are closed, every task ends.
+    ///
+    /// # Errors
+    /// When the store does not close in order. What was answered is on disk all the same, and the server is stopped.
+    pub async fn shutdown(self) -> Result<(), String> {
+        let Self { shared, user_info, jetstream, tasks, stop, .. } = self;
+        let closed = match jetstream {
+            Some(jetstream) => tokio::task::spawn_blocking(|| jetstream.stop()).await,
+            None => Ok(Ok(())),
+        };
         drop(stop);
         drop(user_info);
         drop(shared);
         tasks.ended().await;
+        closed.unwrap_or_else(|panic| Err(panic.to_string()))
     }
 }
 
@@ -278,6 +309,8 @@ fn server_info(config: &Config, address: Option<SocketAddr>) -> ServerInfo {
         host: config.listen.as_ref().map(|listen| listen.host.clone()).unwrap_or_default(),
         port: address.map_or(0, |address| address.port()),
         max_payload: i64::try_from(config.limits.max_payload).unwrap_or(i64::MAX),
+        jetstream: config.jetstream.is_some(),
+        api_lvl: u64::from(crate::jetstream::API_LEVEL),
         ..ServerInfo::default()
     }
 }

@@ -149,7 +149,8 @@ async fn shutdown_flushes_and_closes_everybody() {
     other.send("PUB a 1\r\nx\r\n".repeat(1000)).await;
     other.sync().await;
     let Partner::Tcp(server) = partner else { unreachable!() };
-    let (rest, ()) = tokio::join!(peer.rest(), server.shutdown());
+    let (rest, stopped) = tokio::join!(peer.rest(), server.shutdown());
+    stopped.unwrap();
     assert_eq!(rest, "MSG a 1 1\r\nx\r\n".repeat(1000).into_bytes());
     other.expect_closed().await;
     tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");

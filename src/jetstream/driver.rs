@@ -1,0 +1,416 @@
+//! The driver: one thread that owns the engine and the store.
+//!
+//! Each turn it takes what the broker pushed into the inbox, hands it to the engine, sends what may be sent now, and seals
+//! what was staged; the answers travel with the chunk and leave on the journal's thread once it is durable (durable, then
+//! visible, then answered). While the journal syncs one group, turns go on and fill the next.
+//!
+//! All that the engine must not know is here: time, threads, the broker, back-pressure, and what to do when a sync fails.
+//! No decision about a stream or a consumer is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_protocol::jetstream::error::STREAM_TOO_MANY_REQUESTS;
+use weir_protocol::jetstream::json;
+use weir_protocol::jetstream::publish::PubAck;
+use weir_storage::{Disk, OpenError, Options, Store};
+
+use super::consumer::Interest;
+use super::engine::{Engine, EngineConfig};
+use super::input::{Input, Tag};
+use super::output::{Hearing, Message};
+use crate::broker::{Broker, InterestWatch, InternalMessage, InternalSink, InternalSub};
+use crate::sys::clock::SharedClock;
+use crate::sys::task;
+
+/// What is staged goes to the journal at this size at the latest.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Bytes that may wait in the inbox; beyond them publishes are refused with 10167, as nats-server does at this size.
+const INBOX_BYTES_MAX: usize = 128 << 20;
+/// What a waiting message costs besides its own bytes.
+const INBOX_MESSAGE_BYTES: usize = 192;
+/// The longest sleep: wall time may be set while the driver sleeps towards a timeout.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// From this pressure on the journal is ahead of redb and turns are slowed down.
+const PRESSURE_SLOW: u8 = 50;
+
+/// How JetStream is started.
+#[derive(Clone)]
+pub struct DriverConfig {
+    /// The folder that the store lives in.
+    pub disk: Arc<dyn Disk>,
+    /// Size of a journal file in bytes.
+    pub journal_file_bytes: u64,
+    /// redb's cache in bytes.
+    pub cache_bytes: usize,
+    /// What the engine is told.
+    pub engine: EngineConfig,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+/// Why JetStream does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// What the store holds cannot be brought back.
+    #[error("cannot restore JetStream from the store: {0}")]
+    Restore(String),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running JetStream.
+#[derive(Debug)]
+pub struct Driver {
+    inbox: Arc<Inbox>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+/// Opens the store, restores every stream and consumer, and starts to serve them at `broker`.
+///
+/// # Errors
+/// See [`StartError`]; nothing is served then.
+pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError> {
+    let inbox = Arc::new(Inbox::new(broker.clone()));
+    let wake = Arc::clone(&inbox);
+    let options = Options {
+        journal_file_bytes: config.journal_file_bytes,
+        cache_bytes: config.cache_bytes,
+        wake: Arc::new(move || wake.wake()),
+        ..Options::default()
+    };
+    let store = Store::open(Arc::clone(&config.disk), options)?;
+    let mut worker = Worker {
+        engine: Engine::new(config.engine.clone()),
+        config: config.engine,
+        store,
+        clock: config.clock,
+        hearing: Hearings {
+            broker: broker.clone(),
+            inbox: Arc::clone(&inbox),
+            subscriptions: BTreeMap::new(),
+            watches: BTreeMap::new(),
+        },
+        broker,
+        inbox: Arc::clone(&inbox),
+        last_now: 0,
+    };
+    worker.restore().map_err(StartError::Restore)?;
+    let thread = task::thread("jetstream", move || worker.run())?;
+    Ok(Driver { inbox, thread })
+}
+
+impl Driver {
+    /// Answers waiting pull requests with `409 Server Shutdown`, makes everything durable, moves it to redb, closes the
+    /// store. Blocks until done.
+    ///
+    /// # Errors
+    /// What the store says when it cannot be closed in order; what was answered is on disk all the same.
+    pub fn stop(self) -> Result<(), String> {
+        self.inbox.close();
+        self.thread.join().unwrap_or_else(|_| Err("the jetstream thread panicked".to_owned()))
+    }
+}
+
+struct Worker {
+    engine: Engine,
+    config: EngineConfig,
+    store: Store,
+    clock: SharedClock,
+    broker: Broker,
+    inbox: Arc<Inbox>,
+    hearing: Hearings,
+    last_now: i64,
+}
+
+impl Worker {
+    fn run(mut self) -> Result<(), String> {
+        let mut batch = Vec::new();
+        loop {
+            let sleep = self.sleep();
+            let more = self.inbox.take(&mut batch, sleep);
+            for input in batch.drain(..) {
+                let now = self.now();
+                self.engine.handle(now, input, &mut self.store, &self.broker);
+                if self.store.staged_bytes() >= CHUNK_BYTES_MAX {
+                    self.release();
+                }
+            }
+            self.attend()?;
+            if !more {
+                return self.close();
+            }
+            self.slow_down();
+        }
+    }
+
+    /// What a turn does besides its inputs: news of the store, timeouts, outputs.
+    fn attend(&mut self) -> Result<(), String> {
+        let events = self.store.process();
+        if let Some(reason) = events.failed {
+            self.rebuild(&reason)?;
+        }
+        let now = self.now();
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now, &mut self.store, &self.broker);
+        }
+        self.engine.handle_durable(now, &mut self.store, &self.broker);
+        self.release();
+        Ok(())
+    }
+
+    /// Lets everything out that the engine has to say: changes of what it hears, what may be sent now, and behind the
+    /// journal what must wait.
+    fn release(&mut self) {
+        let outputs = self.engine.outputs();
+        for change in outputs.take_hearing() {
+            self.hearing.change(change);
+        }
+        for message in outputs.take_now() {
+            send(&self.broker, &message);
+        }
+        let held = outputs.take_held();
+        if held.is_empty() && self.store.staged_bytes() == 0 {
+            return;
+        }
+        let broker = self.broker.clone();
+        self.store.seal(Box::new(move |result| match result {
+            Ok(()) => held.iter().for_each(|held| send(&broker, &held.message)),
+            Err(why) => held
+                .into_iter()
+                .filter_map(|held| held.failed(&why))
+                .for_each(|message| send(&broker, &message)),
+        }));
+    }
+
+    /// Brings all streams and consumers back from the store, at the start and after a failed sync.
+    fn restore(&mut self) -> Result<(), String> {
+        let now = self.now();
+        self.engine.restore(now, &mut self.store, &self.broker).map_err(|error| error.to_string())?;
+        self.release();
+        Ok(())
+    }
+
+    /// After a failed sync the store holds what was answered and nothing else; the state machines on top know more than
+    /// that. They are thrown away and made anew. Waiting pulls are told to come again.
+    fn rebuild(&mut self, reason: &str) -> Result<(), String> {
+        tracing::error!("JetStream failed to write: {reason}; going on from what was acknowledged");
+        let now = self.now();
+        self.engine.shutdown(now, &mut self.store, &self.broker);
+        for message in self.engine.outputs().take_now() {
+            send(&self.broker, &message);
+        }
+        self.hearing.forget_all();
+        self.engine = Engine::new(self.config.clone());
+        self.restore()
+    }
+
+    fn close(mut self) -> Result<(), String> {
+        let now = self.now();
+        self.engine.shutdown(now, &mut self.store, &self.broker);
+        self.release();
+        self.hearing.forget_all();
+        self.store.close()
+    }
+
+    /// Nanoseconds since 1970; never goes backwards.
+    fn now(&mut self) -> i64 {
+        self.last_now = self.last_now.max(self.clock.wall());
+        self.last_now
+    }
+
+    fn sleep(&mut self) -> Duration {
+        let Some(at) = self.engine.poll_timeout() else { return SLEEP_MAX };
+        let left = at.saturating_sub(self.now());
+        Duration::from_nanos(u64::try_from(left).unwrap_or(0)).min(SLEEP_MAX)
+    }
+
+    /// Publishers feel it when redb cannot follow the journal: more the fuller the journal is, and at the end all the way.
+    fn slow_down(&mut self) {
+        let pressure = self.store.pressure();
+        if pressure > PRESSURE_SLOW {
+            let over = u64::from(pressure - PRESSURE_SLOW);
+            std::thread::sleep(Duration::from_micros(over * over * 4));
+        }
+    }
+}
+
+fn send(broker: &Broker, message: &Message) {
+    broker.publish(&message.to, &message.subject, &message.reply, &message.headers, &message.payload);
+}
+
+impl Interest for Broker {
+    fn has(&self, subject: &[u8]) -> bool {
+        self.has_interest(subject)
+    }
+
+    fn has_queue(&self, subject: &[u8], queue: &[u8]) -> bool {
+        self.has_queue_interest(subject, queue)
+    }
+}
+
+/// What the engine hears, as the broker knows it.
+struct Hearings {
+    broker: Broker,
+    inbox: Arc<Inbox>,
+    subscriptions: BTreeMap<(Tag, Bytes), InternalSub>,
+    watches: BTreeMap<Tag, InterestWatch>,
+}
+
+impl Hearings {
+    fn change(&mut self, change: Hearing) {
+        match change {
+            Hearing::Subscribe { filter, tag } => {
+                let sink = Arc::new(Sink { inbox: Arc::clone(&self.inbox), tag });
+                let subscription = self.broker.subscribe_internal(&filter, 0, sink);
+                self.subscriptions.insert((tag, filter), subscription);
+            }
+            Hearing::Unsubscribe { filter, tag } => {
+                self.subscriptions.remove(&(tag, filter));
+            }
+            Hearing::Watch { subject, tag } => {
+                let inbox = Arc::clone(&self.inbox);
+                let changed = Arc::new(move || inbox.push(Input::InterestChanged { tag }, 0));
+                self.watches.insert(tag, self.broker.watch_interest(&subject, changed));
+            }
+            Hearing::Unwatch { tag } => {
+                self.watches.remove(&tag);
+            }
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.subscriptions.clear();
+        self.watches.clear();
+    }
+}
+
+/// Takes messages of one subscription into the inbox.
+#[derive(Debug)]
+struct Sink {
+    inbox: Arc<Inbox>,
+    tag: Tag,
+}
+
+impl InternalSink for Sink {
+    fn push(&self, message: InternalMessage) {
+        let InternalMessage { subject, reply, headers, payload, .. } = message;
+        let bytes = subject.len() + reply.len() + headers.len() + payload.len() + INBOX_MESSAGE_BYTES;
+        self.inbox.push_bounded(Input::Message { tag: self.tag, subject, reply, headers, payload }, bytes);
+    }
+
+    fn flush(&self) {
+        self.inbox.wake();
+    }
+}
+
+/// What waits for the driver. Pushed by connections and workers, taken by the driver alone.
+struct Inbox {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    broker: Broker,
+}
+
+#[derive(Default)]
+struct Queue {
+    inputs: Vec<Input>,
+    bytes: usize,
+    /// Somebody has news: inputs are complete for now, or the store has something to say.
+    woken: bool,
+    closed: bool,
+    /// The driver sleeps and wants to be notified.
+    asleep: bool,
+}
+
+impl Inbox {
+    fn new(broker: Broker) -> Self {
+        Self { queue: Mutex::default(), ready: Condvar::new(), broker }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, input: Input, bytes: usize) {
+        let mut queue = self.lock();
+        queue.inputs.push(input);
+        queue.bytes += bytes;
+        self.notify(queue);
+    }
+
+    /// Does not wake the driver: the publisher's `flush` does, once for all it read.
+    fn push_bounded(&self, input: Input, bytes: usize) {
+        let mut queue = self.lock();
+        if queue.bytes + bytes <= INBOX_BYTES_MAX && !queue.closed {
+            queue.inputs.push(input);
+            queue.bytes += bytes;
+            return;
+        }
+        drop(queue);
+        if let Input::Message { reply, .. } = input
+            && !reply.is_empty()
+        {
+            let body =
+                json::encode(&PubAck { error: Some(STREAM_TOO_MANY_REQUESTS.error()), ..PubAck::default() });
+            let headers = b"NATS/1.0 429 Too Many Requests\r\n\r\n";
+            self.broker.publish(&reply, &reply, b"", headers, &Bytes::from(body));
+        }
+    }
+
+    fn wake(&self) {
+        self.notify(self.lock());
+    }
+
+    fn close(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        self.notify(queue);
+    }
+
+    fn notify(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.woken = true;
+        let asleep = queue.asleep;
+        drop(queue);
+        if asleep {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Fills the empty `batch` with all that waits, after sleeping up to `sleep` if there is no news. False once closed
+    /// and empty.
+    fn take(&self, batch: &mut Vec<Input>, sleep: Duration) -> bool {
+        let mut queue = self.lock();
+        if !queue.woken && !queue.closed && !sleep.is_zero() {
+            queue.asleep = true;
+            queue = self.ready.wait_timeout(queue, sleep).unwrap_or_else(PoisonError::into_inner).0;
+            queue.asleep = false;
+        }
+        queue.woken = false;
+        std::mem::swap(&mut queue.inputs, batch);
+        queue.bytes = 0;
+        !queue.closed || !batch.is_empty()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DriverConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DriverConfig")
+            .field("disk", &self.disk)
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}

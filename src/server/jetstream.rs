@@ -1,0 +1,153 @@
+//! JetStream as a part of the server: where its store lives, and how it starts and stops.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use weir_storage::Folder;
+use weir_storage::disk::FolderError;
+
+use super::NATS_VERSION;
+use super::config::Limits;
+use crate::broker::Broker;
+use crate::jetstream::driver::{self, Driver, DriverConfig};
+use crate::jetstream::{API_LEVEL, EngineConfig};
+use crate::sys::clock::SharedClock;
+use crate::sys::random::Random;
+
+/// How JetStream is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JetStreamConfig {
+    /// Where streams are kept.
+    pub store: StoreFolder,
+    /// Size of a journal file in bytes. 16 MiB; at least twice `max_payload`.
+    pub journal_file_bytes: u64,
+    /// redb's cache in bytes. 64 MiB.
+    pub cache_bytes: usize,
+}
+
+/// The folder of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreFolder {
+    /// A new one among the system's temporary files, removed on a clean stop.
+    Temporary,
+    /// This one; made if it is not there, mode 0700.
+    Path(PathBuf),
+}
+
+impl Default for JetStreamConfig {
+    fn default() -> Self {
+        Self { store: StoreFolder::Temporary, journal_file_bytes: 16 << 20, cache_bytes: 64 << 20 }
+    }
+}
+
+impl JetStreamConfig {
+    /// The defaults with a store that outlives the server.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { store: StoreFolder::Path(path.into()), ..Self::default() }
+    }
+}
+
+/// Why JetStream does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum JetStreamError {
+    /// The folder cannot be a store.
+    #[error("cannot use the store: {0}")]
+    Folder(#[from] FolderError),
+    /// No temporary folder.
+    #[error("cannot make a temporary folder for the store: {0}")]
+    Temporary(io::Error),
+    /// A largest message has to fit into half a journal file.
+    #[error(
+        "max_payload {max_payload} is more than half a journal file of {journal_file_bytes} bytes: make one smaller or the other larger"
+    )]
+    JournalFile {
+        /// Bytes.
+        max_payload: usize,
+        /// Bytes.
+        journal_file_bytes: u64,
+    },
+    /// The store does not open.
+    #[error("cannot open the store in {path}: {source}")]
+    Start {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: driver::StartError,
+    },
+}
+
+/// What runs.
+pub(super) struct JetStream {
+    driver: Driver,
+    path: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl JetStream {
+    pub(super) fn start(
+        config: &JetStreamConfig,
+        server_name: &str,
+        limits: &Limits,
+        broker: &Broker,
+        clock: &SharedClock,
+        random: &Random,
+    ) -> Result<Self, JetStreamError> {
+        let (max_payload, journal_file_bytes) = (limits.max_payload, config.journal_file_bytes);
+        if max_payload as u64 > journal_file_bytes / 2 {
+            return Err(JetStreamError::JournalFile { max_payload, journal_file_bytes });
+        }
+        let (path, temporary) = match &config.store {
+            StoreFolder::Path(path) => (path.clone(), None),
+            StoreFolder::Temporary => {
+                let folder =
+                    tempfile::Builder::new().prefix("weir-").tempdir().map_err(JetStreamError::Temporary)?;
+                (folder.path().to_path_buf(), Some(folder))
+            }
+        };
+        let engine = EngineConfig {
+            server_name: server_name.to_owned(),
+            version: NATS_VERSION.to_owned(),
+            api_level: API_LEVEL,
+            domain: String::new(),
+            max_payload,
+            max_pending: limits.max_pending,
+            random: random.clone(),
+        };
+        let driver_config = DriverConfig {
+            disk: Arc::new(Folder::open(&path)?),
+            journal_file_bytes,
+            cache_bytes: config.cache_bytes,
+            engine,
+            clock: Arc::clone(clock),
+        };
+        let driver = driver::start(broker.clone(), driver_config)
+            .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
+        Ok(Self { driver, path, temporary })
+    }
+
+    /// Where the store is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes everything durable and closes the store; a temporary one is removed. Blocks until done.
+    pub(super) fn stop(self) -> Result<(), String> {
+        self.driver.stop()?;
+        match self.temporary {
+            Some(folder) => {
+                folder.close().map_err(|error| format!("cannot remove {}: {error}", self.path.display()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for JetStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JetStream").field("path", &self.path).finish_non_exhaustive()
+    }
+}
