@@ -134,13 +134,14 @@ impl Writer {
                 }
             }
             let Some(last) = group.last().map(|chunk| chunk.number) else { continue };
+            // Told before anything is answered: whoever acts on an answer finds what it speaks of visible.
+            self.reports.tell(Event::Durable(last));
             let mut parts = Vec::with_capacity(group.len());
             for chunk in group {
                 parts.push((chunk.bytes, chunk.evictions));
                 (chunk.release)(Ok(()));
             }
             mover.durable(Durable { chunk: last, parts, position: self.journal.position() });
-            self.reports.tell(Event::Durable(last));
         }
     }
 

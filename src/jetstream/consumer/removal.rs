@@ -1,6 +1,8 @@
 //! Records that leave the stream: by themselves, by its limits, or by a purge.
 
 use weir_protocol::jetstream::consumer::AckPolicy;
+use weir_protocol::subject;
+use weir_storage::LogState;
 
 use super::advisory::{DELETED, Delivery, LIMITS};
 use super::unacked::Position;
@@ -96,16 +98,7 @@ impl Consumer {
         let state = view.store.state(view.log).unwrap_or_default();
         // Where everything this consumer wants was purged, it goes on at what is left of it.
         let first_left = match filter {
-            Some(purged) if self.filter.is_within(purged) => {
-                let matcher = |subject: &[u8]| weir_protocol::subject::matches(subject, purged);
-                let left =
-                    view.store.next(view.log, state.first_seq, state.last_seq, Some(&matcher), usize::MAX);
-                match left {
-                    Ok(weir_storage::Next::Record(record)) => record.seq,
-                    Ok(weir_storage::Next::End) => state.last_seq.saturating_add(1),
-                    Ok(weir_storage::Next::More(_)) | Err(_) => state.first_seq,
-                }
-            }
+            Some(purged) if self.filter.is_within(purged) => first_match(purged, &state, view),
             Some(_) | None => state.first_seq,
         };
         self.drop_gone(view);
@@ -152,4 +145,15 @@ impl Consumer {
             }
         }
     }
+}
+
+/// The first record on a subject that matches `filter`, or what comes after the last.
+fn first_match(filter: &[u8], state: &LogState, view: &View<'_>) -> u64 {
+    let after = state.last_seq.saturating_add(1);
+    if subject::is_literal(filter) {
+        return view.store.subject(view.log, filter).map_or(after, |numbers| numbers.first_seq);
+    }
+    let matcher = |subject: &[u8]| subject::matches(subject, filter);
+    let subjects = view.store.subjects(view.log, Some(&matcher));
+    subjects.iter().map(|(_, numbers)| numbers.first_seq).min().unwrap_or(after)
 }

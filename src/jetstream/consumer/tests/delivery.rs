@@ -104,9 +104,7 @@ fn filters_select_and_count_exactly() {
 #[test]
 fn what_is_not_durable_is_not_delivered() {
     let mut world = World::new();
-    let cost = Cost { per_record: 30, per_headers: 4 };
-    let spec = LogSpec { medium: Medium::Disk, layout: Layout::Blocks, cost, first_seq: 1 };
-    world.log = world.store.create_log(spec).expect("a log");
+    world.begin(Medium::Disk);
     world.publish("s.a", "one");
     let mut consumer = world.create(NONE);
     world.stage("s.a", "two");

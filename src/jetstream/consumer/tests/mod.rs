@@ -62,13 +62,11 @@ impl World {
         let stream: StreamConfig = decode_strict(stream.as_bytes()).expect("a stream configuration");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let disk = Folder::open(folder.path().join("store")).expect("a folder");
-        let mut store = Store::open(Arc::new(disk), Options::default()).expect("a store");
-        let cost = Cost { per_record: 30, per_headers: 4 };
-        let spec = LogSpec { medium: Medium::Disk, layout: Layout::Blocks, cost, first_seq: 1 };
-        let log = store.create_log(spec).expect("a log");
+        let mut store = Store::open(Arc::new(disk), Options { is_threaded: false, ..Options::default() })
+            .expect("a store");
         let mut world = Self {
             store,
-            log,
+            log: LogId(0),
             stream,
             listeners: Listeners::default(),
             random: Random::from_seed(1),
@@ -76,16 +74,25 @@ impl World {
             outputs: Outputs::default(),
             _folder: folder,
         };
-        world.settle();
+        world.begin(Medium::Memory);
         world
+    }
+
+    /// Goes on with an empty log.
+    pub(super) fn begin(&mut self, medium: Medium) {
+        let cost = Cost { per_record: 30, per_headers: 4 };
+        let spec = LogSpec { medium, layout: Layout::Blocks, cost, first_seq: 1 };
+        self.log = self.store.create_log(spec).expect("a log");
+        self.now = START;
+        self.settle();
     }
 
     /// Makes everything staged durable.
     pub(super) fn settle(&mut self) {
         let (done, wait) = mpsc::channel();
         self.store.seal(Box::new(move |result| done.send(result).expect("the test waits")));
-        wait.recv().expect("released").expect("durable");
         self.store.process();
+        wait.try_recv().expect("released by the store's own turn").expect("durable");
     }
 
     pub(super) fn last_seq(&self) -> u64 {

@@ -88,9 +88,9 @@ impl Reference {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, world: &mut World) {
     let choices = Random::from_seed(seed);
-    let mut world = World::new();
+    world.begin(Medium::Memory);
     let (max_deliver, max_ack_pending) = (2 + choices.below(3), 3 + choices.below(5));
     let config = format!(
         r#"{{"durable_name":"C","ack_policy":"explicit","ack_wait":1000000000,"filter_subjects":["s.a","s.b.*"],"max_deliver":{max_deliver},"max_ack_pending":{max_ack_pending}}}"#
@@ -232,10 +232,11 @@ fn run(seed: u64) {
 #[test]
 fn the_consumer_agrees_with_a_naive_reference() {
     // A failure prints its seed: `WEIR_SEED=<seed>` runs that one alone.
+    let mut world = World::new();
     if let Some(seed) = std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        return run(seed);
+        return run(seed, &mut world);
     }
     for seed in 0..300 {
-        run(seed);
+        run(seed, &mut world);
     }
 }
