@@ -527,3 +527,6 @@ fn hearings(id: u32, config: &StreamConfig) -> Vec<(String, Tag)> {
     }
     filters
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ impl Stream {
             sources: Vec::new(),
             told_seq: 0,
             timer: None,
-            limits_changed: true,
+            limits_changed: false,
             config,
         };
         stream.renew_origins();
@@ -111,6 +111,7 @@ impl Stream {
         let mut stream = Self::new(log, config, created, &context.config.domain);
         stream.rebuild_dedup(context).map_err(|error| unreadable(&error))?;
         stream.told_seq = stream.state(context.store).durable_seq;
+        stream.limits_changed = true;
         Ok(stream)
     }
 

@@ -1,0 +1,241 @@
+//! The engine in virtual time, through nothing but its inputs and outputs: the world of a test has a store in a
+//! temporary folder, a clock, and a client that remembers what it was sent.
+
+mod mirrors;
+mod publishing;
+mod requests;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_protocol::subject;
+use weir_storage::{Folder, Options, Store};
+
+use super::*;
+use crate::jetstream::output::Message;
+
+/// 2024-01-01T00:00:00Z.
+const START: i64 = 1_704_067_200_000_000_000;
+const MILLISECOND: i64 = 1_000_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// Subjects somebody is subscribed to.
+#[derive(Default)]
+struct Subscribed(RefCell<BTreeSet<Vec<u8>>>);
+
+impl Interest for Subscribed {
+    fn has(&self, subject: &[u8]) -> bool {
+        self.0.borrow().iter().any(|filter| subject::matches(subject, filter))
+    }
+
+    fn has_queue(&self, subject: &[u8], _queue: &[u8]) -> bool {
+        self.has(subject)
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    store: Option<Store>,
+    engine: Engine,
+    interest: Subscribed,
+    now: i64,
+    /// What the engine asked to hear.
+    heard: Vec<(Bytes, Tag)>,
+    sent: Vec<Message>,
+    requests: u64,
+}
+
+fn config() -> EngineConfig {
+    EngineConfig {
+        server_name: "weir".to_owned(),
+        version: "2.14.0".to_owned(),
+        api_level: 0,
+        domain: String::new(),
+        max_payload: 1 << 20,
+        max_pending: 64 << 20,
+        random: Random::from_seed(7),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut world = Self {
+            folder,
+            store: None,
+            engine: Engine::new(config()),
+            interest: Subscribed::default(),
+            now: START,
+            heard: Vec::new(),
+            sent: Vec::new(),
+            requests: 0,
+        };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let disk = Folder::open(self.folder.path()).expect("the folder opens");
+        let mut store = Store::open(Arc::new(disk), Options::default()).expect("the store opens");
+        self.engine = Engine::new(config());
+        self.heard.clear();
+        self.engine.restore(self.now, &mut store, &self.interest).expect("the store is readable");
+        self.store = Some(store);
+        self.settle();
+    }
+
+    /// Stops the server cleanly and starts it again on the same folder.
+    fn restart(&mut self) {
+        let mut store = self.store.take().expect("it runs");
+        self.engine.shutdown(self.now, &mut store, &self.interest);
+        store.close().expect("the store closes");
+        self.start();
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("it runs")
+    }
+
+    /// Delivers what is durable, until nothing moves any more.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            let store = self.store.as_mut().expect("it runs");
+            if self.engine.poll_timeout().is_some_and(|due| due <= self.now) {
+                self.engine.handle_timeout(self.now, store, &self.interest);
+            } else {
+                self.engine.handle_durable(self.now, store, &self.interest);
+            }
+            let staged = store.staged_bytes() > 0;
+            let (send, done) = std::sync::mpsc::channel();
+            store.seal(Box::new(move |sealed| send.send(sealed).expect("the test waits")));
+            done.recv().expect("the journal answers").expect("the disk works");
+            let events = store.process();
+            self.take_outputs();
+            let waits = self.engine.poll_timeout().is_some_and(|due| due <= self.now);
+            if !staged && !events.durable && !waits {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest");
+    }
+
+    fn take_outputs(&mut self) {
+        for change in self.engine.outputs().take_hearing() {
+            match change {
+                Hearing::Subscribe { filter, tag } => self.heard.push((filter, tag)),
+                Hearing::Unsubscribe { filter, tag } => {
+                    self.heard.retain(|each| *each != (filter.clone(), tag))
+                }
+                Hearing::Watch { .. } | Hearing::Unwatch { .. } => {}
+            }
+        }
+        let now = self.engine.outputs().take_now();
+        let held = self.engine.outputs().take_held().into_iter().map(|held| held.message);
+        self.sent.extend(now.into_iter().chain(held));
+    }
+
+    /// Publishes a message; returns what came to its reply subject, or `None` when nobody listens.
+    fn send(&mut self, subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Option<Vec<Message>> {
+        self.requests += 1;
+        let reply = Bytes::from(format!("_INBOX.{}", self.requests));
+        let mut block = header::Builder::new();
+        for (name, value) in headers {
+            block.add(name, value);
+        }
+        let headers = if headers.is_empty() { Bytes::new() } else { block.finish() };
+        let tags: Vec<Tag> = self
+            .heard
+            .iter()
+            .filter(|(filter, _)| subject::matches(subject.as_bytes(), filter))
+            .map(|(_, tag)| *tag)
+            .collect();
+        if tags.is_empty() {
+            return None;
+        }
+        for tag in tags {
+            let input = Input::Message {
+                tag,
+                subject: Bytes::copy_from_slice(subject.as_bytes()),
+                reply: reply.clone(),
+                headers: headers.clone(),
+                payload: Bytes::copy_from_slice(payload),
+            };
+            let store = self.store.as_mut().expect("it runs");
+            self.engine.handle(self.now, input, store, &self.interest);
+        }
+        self.settle();
+        Some(self.received(&reply))
+    }
+
+    /// Takes what was sent to a subject.
+    fn received(&mut self, to: &[u8]) -> Vec<Message> {
+        let (mine, rest) = std::mem::take(&mut self.sent).into_iter().partition(|message| message.to == to);
+        self.sent = rest;
+        mine
+    }
+
+    /// The one text that answers a request.
+    fn ask(&mut self, subject: &str, body: &str) -> String {
+        self.ask_with(subject, &[], body)
+    }
+
+    fn ask_with(&mut self, subject: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let answers = self
+            .send(subject, headers, body.as_bytes())
+            .unwrap_or_else(|| panic!("{subject}: nobody listens"));
+        let [answer] = answers.as_slice() else { panic!("{subject}: {} answers", answers.len()) };
+        String::from_utf8_lossy(&answer.payload).into_owned()
+    }
+
+    fn create(&mut self, config: &str) -> String {
+        let name = config.split('"').nth(3).expect("the name comes first").to_owned();
+        let answer = self.ask(&format!("$JS.API.STREAM.CREATE.{name}"), config);
+        assert!(answer.contains("did_create"), "{answer}");
+        answer
+    }
+
+    /// The answer to a publish without what all acks share.
+    fn publish(&mut self, subject: &str, payload: &str) -> String {
+        self.ask_with(subject, &[], payload)
+    }
+
+    /// Time passes; timeouts come when they are due.
+    fn advance(&mut self, by: i64) {
+        let until = self.now + by;
+        while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            let store = self.store.as_mut().expect("it runs");
+            self.engine.handle_timeout(self.now, store, &self.interest);
+            self.settle();
+        }
+        self.now = until;
+        self.settle();
+    }
+
+    fn stream(&self, name: &str) -> &Stream {
+        let id = self.engine.names.get(name).expect(name);
+        self.engine.streams.get(id).expect(name)
+    }
+
+    /// `(messages, first_seq, last_seq)`.
+    fn numbers(&self, name: &str) -> (u64, u64, u64) {
+        let state = self.stream(name).api_state(self.store());
+        (state.messages, state.first_seq, state.last_seq)
+    }
+
+    /// Every message of a stream: sequence, subject, payload.
+    fn contents(&self, name: &str) -> Vec<(u64, String, String)> {
+        let log = self.stream(name).log;
+        let state = self.store().state(log).expect("it has a state");
+        let mut all = Vec::new();
+        for seq in state.first_seq..=state.last_seq {
+            if let Some(record) = self.store().get(log, seq).expect("it can be read") {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                all.push((seq, text(&record.subject), text(&record.payload)));
+            }
+        }
+        all
+    }
+}
