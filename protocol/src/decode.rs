@@ -431,11 +431,17 @@ impl Framing {
         self.check(line.get(verb.text.len()..).unwrap_or_default())
     }
 
-    /// Checks the arguments' length against the limit; blanks in front do not count.
+    /// Checks the arguments' length against the limit. Blanks in front do not count, but as the caller has to keep them until
+    /// the line is whole, there may be no more of them than the limit.
     #[inline]
     fn check(&self, arguments: &[u8]) -> Result<(), ProtocolError> {
-        if arguments.len() > self.max_control_line && trim_start(arguments).len() > self.max_control_line {
-            return Err(ProtocolError::ControlLineTooLong { limit: self.max_control_line });
+        let limit = self.max_control_line;
+        if arguments.len() <= limit {
+            return Ok(());
+        }
+        let trimmed = trim_start(arguments).len();
+        if trimmed > limit || arguments.len().saturating_sub(trimmed) > limit {
+            return Err(ProtocolError::ControlLineTooLong { limit });
         }
         Ok(())
     }
