@@ -3,6 +3,8 @@
 //! `cargo run --example embed` opens no port at all. `cargo run --example embed -- 4222` also listens on the loopback and
 //! serves until Ctrl-C, so that `nats sub '>'` may look on.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 use std::time::Duration;
 

@@ -40,10 +40,6 @@ impl Matches {
         self.internal.clear();
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.queues.is_empty() && self.internal.is_empty()
-    }
-
     /// Adds what `sublist` has for `subject`.
     pub(crate) fn collect(&mut self, sublist: &Sublist<Target>, subject: &[u8]) {
         sublist.visit(subject, |members| {

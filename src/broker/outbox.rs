@@ -104,7 +104,7 @@ struct End {
 pub(crate) enum Work {
     Write(Batch),
     /// Nothing more will come.
-    End(ClosedReason),
+    End,
 }
 
 impl Outbox {
@@ -198,7 +198,7 @@ impl Outbox {
         if !state.batch.is_empty() {
             return Some(Work::Write(std::mem::take(&mut state.batch)));
         }
-        state.end.map(|end| Work::End(end.reason))
+        state.end.map(|_| Work::End)
     }
 
     /// So many bytes of the batch at hand are written.
@@ -356,7 +356,7 @@ mod tests {
                 outbox.recycle(batch);
                 Some(bytes)
             }
-            Work::End(_) => None,
+            Work::End => None,
         }
     }
 
@@ -385,7 +385,7 @@ mod tests {
         assert!(outbox.ended_by().is_none(), "exactly max_pending is allowed");
         outbox.send(b"x");
         assert_eq!(outbox.ended_by(), Some(ClosedReason::SlowConsumerPendingBytes));
-        assert!(matches!(outbox.take(), Some(Work::End(ClosedReason::SlowConsumerPendingBytes))));
+        assert!(matches!(outbox.take(), Some(Work::End)));
         outbox.send(b"y");
         assert_eq!(outbox.pending(), 0);
     }
@@ -398,7 +398,8 @@ mod tests {
         outbox.close(ClosedReason::ClientClosed, true);
         outbox.send(b"late");
         assert_eq!(written(&outbox).as_deref(), Some(b"-ERR 'x'\r\n".as_slice()));
-        assert!(matches!(outbox.take(), Some(Work::End(ClosedReason::ParseError))));
+        assert!(matches!(outbox.take(), Some(Work::End)));
+        assert_eq!(outbox.ended_by(), Some(ClosedReason::ParseError), "the first reason stays");
     }
 
     #[test]

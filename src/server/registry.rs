@@ -83,12 +83,10 @@ impl Registry {
             delivered: peer.outbox.delivered(),
         };
         let mut state = self.lock();
-        match reason {
-            ClosedReason::SlowConsumerPendingBytes => state.counts.slow_consumers_pending += 1,
-            ClosedReason::SlowConsumerWriteDeadline => state.counts.slow_consumers_deadline += 1,
-            ClosedReason::StaleConnection => state.counts.stale_connections += 1,
-            _ => {}
-        }
+        let counts = &mut state.counts;
+        counts.slow_consumers_pending += u64::from(reason == ClosedReason::SlowConsumerPendingBytes);
+        counts.slow_consumers_deadline += u64::from(reason == ClosedReason::SlowConsumerWriteDeadline);
+        counts.stale_connections += u64::from(reason == ClosedReason::StaleConnection);
         state.open.remove(&peer.id);
         state.closed.push_back(closed);
         let surplus = state.closed.len().saturating_sub(keep);

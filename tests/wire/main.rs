@@ -3,6 +3,8 @@
 //! Each runs over TCP and over the in-process pipe. With `WEIR_NATS_SERVER=/path/to/nats-server` each runs against that
 //! too: where it says what Weir says, the transcript is right.
 
+#![allow(clippy::unwrap_used, reason = "a helper that cannot go on ends the test")]
+
 mod errors;
 mod headers;
 mod limits;

@@ -20,7 +20,14 @@ pub(crate) const CONNECT: &str = r#"CONNECT {"verbose":false,"pedantic":false,"p
 pub(crate) enum Partner {
     Tcp(Box<Server>),
     Pipe(Box<Server>),
-    NatsServer { address: String, _child: Child, _folder: tempfile::TempDir },
+    NatsServer(Box<NatsServer>),
+}
+
+/// A running nats-server; dropped, it is killed.
+pub(crate) struct NatsServer {
+    address: String,
+    _child: Child,
+    _folder: tempfile::TempDir,
 }
 
 /// Runs a conversation with each partner: Weir over TCP, Weir over the pipe, and the nats-server that `WEIR_NATS_SERVER`
@@ -85,7 +92,7 @@ async fn nats_server(program: &std::ffi::OsStr, limits: &Limits) -> Partner {
     })
     .await
     .expect("nats-server tells its port");
-    Partner::NatsServer { address, _child: child, _folder: folder }
+    Partner::NatsServer(Box::new(NatsServer { address, _child: child, _folder: folder }))
 }
 
 impl Partner {
@@ -96,7 +103,7 @@ impl Partner {
                 Peer::over(TcpStream::connect(server.client_address().unwrap()).await.unwrap())
             }
             Self::Pipe(server) => Peer::over(server.connect_in_process()),
-            Self::NatsServer { address, .. } => Peer::over(TcpStream::connect(address).await.unwrap()),
+            Self::NatsServer(server) => Peer::over(TcpStream::connect(&server.address).await.unwrap()),
         }
     }
 
@@ -117,7 +124,7 @@ impl Partner {
     }
 
     pub(crate) fn is_weir(&self) -> bool {
-        !matches!(self, Self::NatsServer { .. })
+        !matches!(self, Self::NatsServer(_))
     }
 
     async fn stop(self) {
