@@ -62,6 +62,8 @@ pub(crate) struct Log {
     pub(crate) durable_seq: u64,
     /// Memory logs: the highest sequence the journal was asked to reserve.
     pub(crate) reserved: u64,
+    /// The highest purge that was journaled (or is in redb). Evictions below it cannot come back.
+    pub(crate) purged: u64,
     /// The last chunk that changed `last_seq`.
     pub(crate) touched: u64,
     pub(crate) attributes: BTreeMap<Bytes, Bytes>,
@@ -94,6 +96,7 @@ impl Log {
             last_time: 0,
             durable_seq: before,
             reserved: before,
+            purged: before + 1,
             touched: u64::MAX,
             attributes: BTreeMap::new(),
             subjects: Subjects::default(),
@@ -126,6 +129,7 @@ impl Log {
         log.durable_seq = log.last_seq;
         log.reserved = log.last_seq;
         log.home_last = log.last_seq;
+        log.purged = log.first_seq;
         log
     }
 

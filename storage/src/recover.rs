@@ -28,7 +28,7 @@ pub(crate) fn recover(
 ) -> Result<(Arc<Shelf>, Loaded, Position), OpenError> {
     let shelf = Arc::new(open_shelf(disk, cache_bytes)?);
     let broken = |error: ShelfError| OpenError::Database { file: FILE, error: error.to_string() };
-    let database = shelf.database().map_err(broken)?;
+    let database = shelf.database();
     let from = match load::moved(&database).map_err(broken)? {
         Some((version, _)) if version > VERSION => {
             return Err(OpenError::Newer { file: FILE.to_owned(), version, known: VERSION });

@@ -414,7 +414,8 @@ impl Store {
     /// When there is no such log, a record is damaged, or nothing can be staged now.
     pub fn purge(&mut self, log: LogId, first_seq: u64) -> Result<u64, StageError> {
         let entry = self.known(log)?;
-        if first_seq <= entry.first_seq {
+        // What was only evicted may come back after a crash; what was purged must not.
+        if first_seq <= if entry.is_memory() { entry.first_seq } else { entry.purged } {
             return Ok(0);
         }
         if !entry.is_memory() {
@@ -424,6 +425,7 @@ impl Store {
         }
         let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return Ok(0) };
+        entry.purged = first_seq;
         let removed = entry.remove_below(source, first_seq.min(entry.last_seq.saturating_add(1)))?;
         entry.skip_to(first_seq - 1);
         self.touch(log);
@@ -590,7 +592,7 @@ impl Store {
 
     /// The store as redb has it, which is what was answered. Memory logs keep their records.
     fn rebuild(&mut self) -> Result<(), String> {
-        let database = self.shelf.database().map_err(|error| error.to_string())?;
+        let database = self.shelf.database();
         let loaded = load::load(&database).map_err(|error| error.to_string())?;
         if let Some(log) = loaded.to_mend.first() {
             return Err(format!("the index of log {} is damaged; open the store again to mend it", log.0));
@@ -620,6 +622,13 @@ impl Store {
     pub fn pressure(&self) -> u8 {
         let staged = self.unmoved_bytes + self.chunks.current.len() as u64;
         u8::try_from((staged * 100 / self.unmoved_limit).min(100)).unwrap_or(100)
+    }
+
+    /// Why no writes are taken, while that is so. Reads go on meanwhile, and may show what was staged and lost; nothing
+    /// above a log's `durable_seq` counts.
+    #[must_use]
+    pub fn refusing(&self) -> Option<&str> {
+        self.refusing.as_ref().map(|(cause, _)| cause.as_str())
     }
 
     /// What is known to be lost. Damage in the database shows when it is read ([`ReadError::Damaged`]).

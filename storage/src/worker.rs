@@ -282,7 +282,7 @@ impl Mover {
         if self.is_stuck {
             self.shelf.reopen().map_err(|error| format!("redb cannot be opened again: {error}"))?;
         }
-        let database = self.shelf.database().map_err(|error| error.to_string())?;
+        let database = self.shelf.database();
         if let Some((position, report)) = self.uncertain.take() {
             let is_there =
                 load::moved(&database).map(|moved| moved.map(|(_, moved)| moved) == Some(position));
@@ -319,7 +319,8 @@ impl Mover {
 
     /// Gives back some space. `true` when there is more.
     fn sweep(&mut self) {
-        let swept = self.shelf.database().and_then(|database| guarded(|| write::sweep(&database)));
+        let database = self.shelf.database();
+        let swept = guarded(|| write::sweep(&database));
         self.must_sweep = matches!(swept, Ok(true));
     }
 }
@@ -475,7 +476,8 @@ impl Workers {
         let moved = match self {
             Self::Inline { writer, mover, queue } => {
                 writer.turn(std::mem::take(queue), mover.as_mut());
-                !is_moving || mover.idle()
+                // What failed once may have been a passing fault.
+                !is_moving || mover.idle() || mover.idle()
             }
             Self::Threads { chunks, writer, mover, covered } => {
                 if !is_moving {
@@ -525,7 +527,7 @@ fn run_mover(mut mover: Mover, inputs: &Receiver<MoverInput>, covered: &Covered)
                 mover.idle();
             }
             Ok(MoverInput::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                return covered.is_stopping() || mover.idle();
+                return covered.is_stopping() || mover.idle() || mover.idle();
             }
             Ok(input) => mover.take(input),
         }

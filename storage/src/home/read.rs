@@ -116,7 +116,8 @@ impl Library {
             (log, first),
             |block| block.count_through(meta.last_seq) >= meta.messages || !block.broken.is_empty(),
             || {
-                let transaction = self.shelf.database()?.begin_read()?;
+                let database = self.shelf.database();
+                let transaction = database.begin_read()?;
                 let blocks = transaction.open_table(BLOCKS)?;
                 let mut bytes = Vec::with_capacity(usize::try_from(meta.stored).unwrap_or_default());
                 for part in 0..meta.parts {
@@ -136,7 +137,8 @@ impl Library {
             (log, from),
             |_| true,
             || {
-                let transaction = self.shelf.database()?.begin_read()?;
+                let database = self.shelf.database();
+                let transaction = database.begin_read()?;
                 let rows = transaction.open_table(ROWS)?;
                 let mut block = Gather::default();
                 for row in rows.range((log, from, 0)..=(log, last, u32::MAX))? {
@@ -153,7 +155,8 @@ impl Library {
     /// Rows of `log` at or below `from`, the nearest ones, in ascending order.
     pub(crate) fn rows_before(&self, log: u32, from: u64) -> Result<Block, ShelfError> {
         guarded(|| {
-            let transaction = self.shelf.database()?.begin_read()?;
+            let database = self.shelf.database();
+            let transaction = database.begin_read()?;
             let rows = transaction.open_table(ROWS)?;
             let mut seqs: Vec<u64> = Vec::new();
             let mut bytes = 0;
@@ -182,7 +185,8 @@ impl Library {
     /// One row, not cached.
     pub(crate) fn row(&self, log: u32, seq: u64) -> Result<Block, ShelfError> {
         guarded(|| {
-            let transaction = self.shelf.database()?.begin_read()?;
+            let database = self.shelf.database();
+            let transaction = database.begin_read()?;
             let rows = transaction.open_table(ROWS)?;
             let mut block = Gather::default();
             for row in rows.range((log, seq, 0)..=(log, seq, u32::MAX))? {

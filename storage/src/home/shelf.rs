@@ -1,7 +1,8 @@
-//! The redb database, open or not. After any failure it is closed and opened again; a panic inside redb is an error.
+//! The redb database. After a failed commit it writes no more and is opened again; a panic inside redb is an error.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, StorageBackend};
@@ -46,37 +47,48 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ShelfError>) -> Result
 pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
-    database: RwLock<Result<Arc<Database>, ShelfError>>,
+    open: RwLock<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    database: Arc<Database>,
+    /// Set when the database must write no more; it can still be read.
+    is_retired: Arc<AtomicBool>,
 }
 
 impl Shelf {
     /// Opens the database, making it when there is none.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, ShelfError> {
         let is_new = !disk.list().map_err(text)?.iter().any(|name| name == FILE);
-        let database = open_database(&disk, cache_bytes)?;
+        let open = open_database(&disk, cache_bytes)?;
         if is_new {
             disk.sync_folder().map_err(text)?;
         }
-        Ok(Self { disk, cache_bytes, database: RwLock::new(Ok(Arc::new(database))) })
+        Ok(Self { disk, cache_bytes, open: RwLock::new(open) })
     }
 
-    /// The database, if it is open.
-    pub(crate) fn database(&self) -> Result<Arc<Database>, ShelfError> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The database.
+    pub(crate) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner).database)
     }
 
-    /// Closes the database and opens it again. Until that works, [`Self::database`] says why not.
+    /// Opens the database again, after a failure. The old one writes no more, and is read until the new one is open.
     pub(crate) fn reopen(&self) -> Result<(), ShelfError> {
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let closed = Err(ShelfError::new("the database is being opened again".to_owned()));
-        if let Ok(old) = std::mem::replace(&mut *slot, closed) {
-            // A read that began before ends soon; two databases over one file must not be.
-            while Arc::strong_count(&old) > 1 {
-                std::thread::yield_now();
-            }
+        {
+            let old = self.open.read().unwrap_or_else(PoisonError::into_inner);
+            old.is_retired.store(true, Ordering::SeqCst);
         }
-        *slot = open_database(&self.disk, self.cache_bytes).map(Arc::new);
-        slot.as_ref().map(|_| ()).map_err(Clone::clone)
+        let new = open_database(&self.disk, self.cache_bytes)?;
+        let old = {
+            let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, new)
+        };
+        // A read that began before ends soon; the pages it sees must not be written over meanwhile.
+        while Arc::strong_count(&old.database) > 1 {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 }
 
@@ -84,38 +96,53 @@ fn text(error: io::Error) -> ShelfError {
     ShelfError::new(error.to_string())
 }
 
-fn open_database(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Database, ShelfError> {
+fn open_database(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Open, ShelfError> {
     guarded(|| {
-        let file = Backend(disk.open(FILE, true).map_err(text)?);
-        Database::builder()
+        let is_retired = Arc::new(AtomicBool::new(false));
+        let file =
+            Backend { file: disk.open(FILE, true).map_err(text)?, is_retired: Arc::clone(&is_retired) };
+        let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(file)
-            .map_err(|error: DatabaseError| ShelfError::new(error.to_string()))
+            .map_err(|error: DatabaseError| ShelfError::new(error.to_string()))?;
+        Ok(Open { database: Arc::new(database), is_retired })
     })
 }
 
 /// A file of the store's disk as redb wants it. The folder's lock keeps other processes away.
 #[derive(Debug)]
-struct Backend(Box<dyn DiskFile>);
+struct Backend {
+    file: Box<dyn DiskFile>,
+    is_retired: Arc<AtomicBool>,
+}
+
+impl Backend {
+    fn for_writing(&self) -> io::Result<&dyn DiskFile> {
+        if self.is_retired.load(Ordering::SeqCst) {
+            return Err(io::Error::other("this database was opened again"));
+        }
+        Ok(self.file.as_ref())
+    }
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, out)
+        self.file.read_at(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.for_writing()?.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.for_writing()?.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, data)
+        self.for_writing()?.write_at(offset, data)
     }
 }

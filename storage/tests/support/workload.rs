@@ -83,8 +83,6 @@ pub(crate) fn run(seed: u64, seals: u64) -> Run {
                 if log.is_memory {
                     log.records.clear();
                 }
-                // Evictions that were not moved are undone; whether they were does not matter here.
-                log.evicted.clear();
             }
             adopt(&store, &mut world);
             // The state of this seal now has several shapes; the last one counts from the next seal on.
@@ -101,7 +99,10 @@ fn adopt(store: &Store, world: &mut World) {
     for (id, log) in &mut world.logs {
         log.last_seq = store.state(*id).unwrap().last_seq;
         if !log.is_memory {
+            // An eviction that was moved may still be undone by a power cut.
+            log.evicted.append(&mut log.records);
             log.records = all_records(store, *id).unwrap();
+            log.evicted.retain(|seq, _| !log.records.contains_key(seq));
         }
     }
 }

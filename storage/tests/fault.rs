@@ -1,0 +1,242 @@
+//! Writes and syncs that fail, a full disk, and damaged bytes: a failed group is in no store, an answered one stays,
+//! and wrong bytes are never served.
+
+#[path = "support/workload.rs"]
+mod workload;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use weir_storage::simulated::Simulated;
+use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, ReadError, StageError, Store};
+use workload::{Random, open};
+
+fn spec(layout: Layout) -> LogSpec {
+    LogSpec { medium: Medium::Disk, layout, cost: Cost { per_record: 0, per_headers: 0 }, first_seq: 1 }
+}
+
+fn payload(seq: u64, nonce: u64) -> Vec<u8> {
+    let mut payload = format!("{seq}/{nonce}/").into_bytes();
+    payload.resize(700, (nonce % 251) as u8);
+    payload
+}
+
+/// Every record, and the ranges that are named as damaged.
+fn read_all(store: &Store, log: LogId) -> (BTreeMap<u64, Vec<u8>>, Vec<(u64, u64)>) {
+    let (mut records, mut damaged, mut from) = (BTreeMap::new(), Vec::new(), 0);
+    loop {
+        match store.next(log, from, u64::MAX, None, 1) {
+            Ok(Next::Record(record)) => {
+                from = record.seq + 1;
+                records.insert(record.seq, record.payload.to_vec());
+            }
+            Ok(_) => return (records, damaged),
+            Err(ReadError::Damaged { first, last, .. }) => {
+                assert!(last >= from, "a damaged range lies ahead");
+                damaged.push((first, last));
+                from = last + 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+type Answers = Arc<Mutex<BTreeMap<u64, Result<(), String>>>>;
+
+/// Appends one record per seal; the answers by nonce.
+struct Client {
+    store: Store,
+    log: LogId,
+    nonce: u64,
+    /// Nonce to what was sealed under it.
+    sent: BTreeMap<u64, (u64, Vec<u8>)>,
+    answers: Answers,
+    failures: usize,
+}
+
+impl Client {
+    fn send(&mut self) -> Result<(), StageError> {
+        let seq = self.store.state(self.log).unwrap().last_seq + 1;
+        self.nonce += 1;
+        let (nonce, bytes) = (self.nonce, payload(seq, self.nonce));
+        self.store.append(self.log, seq, 0, b"s", b"", &bytes)?;
+        self.sent.insert(nonce, (seq, bytes));
+        let answers = Arc::clone(&self.answers);
+        self.store.seal(Box::new(move |result| {
+            answers.lock().unwrap().insert(nonce, result);
+        }));
+        Ok(())
+    }
+
+    fn answered(&self) -> BTreeMap<u64, Vec<u8>> {
+        let answers = self.answers.lock().unwrap();
+        let ok = self.sent.iter().filter(|(nonce, _)| matches!(answers.get(nonce), Some(Ok(()))));
+        ok.map(|(_, record)| record.clone()).collect()
+    }
+
+    fn process(&mut self, context: &str) {
+        if self.store.process().failed.is_some() {
+            self.failures += 1;
+            if self.store.refusing().is_some() {
+                return;
+            }
+            assert_eq!(read_all(&self.store, self.log).0, self.answered(), "{context}: after the failure");
+        }
+    }
+}
+
+fn client(disk: &Simulated, layout: Layout) -> Client {
+    let mut store = open(disk).unwrap();
+    let log = store.create_log(spec(layout)).unwrap();
+    store.seal(Box::new(|result| result.unwrap()));
+    store.process();
+    Client { store, log, nonce: 0, sent: BTreeMap::new(), answers: Answers::default(), failures: 0 }
+}
+
+#[test]
+fn any_operation_may_fail_once() {
+    // How many operations there are when nothing fails.
+    let disk = Simulated::new();
+    let mut whole = client(&disk, Layout::Blocks);
+    let start = disk.attempts();
+    for _ in 0..150 {
+        whole.send().unwrap();
+        whole.process("no fault");
+    }
+    let end = disk.attempts();
+    assert!(end > start + 200, "the workload goes through a rotation");
+    drop(whole);
+
+    let mut failed = 0;
+    let step = ((end - start) / 60).max(1);
+    for (at, attempt) in (start..end).step_by(usize::try_from(step).unwrap()).enumerate() {
+        let layout = if at % 2 == 0 { Layout::Blocks } else { Layout::Rows };
+        let disk = Simulated::new();
+        let mut client = client(&disk, layout);
+        disk.fail(attempt..attempt + 1, ErrorKind::Other);
+        let context = format!("attempt {attempt}");
+        for number in 0..150 {
+            client.send().unwrap_or_else(|error| panic!("{context}, record {number}: {error}"));
+            if number % 3 > 0 {
+                client.process(&context);
+            }
+        }
+        client.process(&context);
+        failed += client.failures;
+        let answered = client.answered();
+        let refused = client.sent.len() - answered.len();
+        assert_eq!(
+            refused > 0,
+            client.failures > 0,
+            "{context}: {refused} refused, {} failures",
+            client.failures
+        );
+        assert_eq!(read_all(&client.store, client.log).0, answered, "{context}");
+        let log = client.log;
+        disk.fail(0..0, ErrorKind::Other);
+        if at % 2 == 0 {
+            client.store.close().unwrap();
+        } else {
+            drop(client.store);
+        }
+        let store = open(&disk).unwrap();
+        assert_eq!(read_all(&store, log), (answered, Vec::new()), "{context}: opened again");
+    }
+    assert!(failed > 10, "some attempts hit the journal: {failed}");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_lets_them_in_again() {
+    for seed in 0..6 {
+        let disk = Simulated::new();
+        let mut client = client(&disk, Layout::Blocks);
+        for _ in 0..40 {
+            client.send().unwrap();
+            client.process("before");
+        }
+        let full_from = disk.attempts() + seed * 7;
+        disk.fail(full_from..full_from + 400, ErrorKind::StorageFull);
+        let mut refusals = 0;
+        for _ in 0..6000 {
+            match client.send() {
+                Ok(()) => {}
+                Err(StageError::Failed { cause } | StageError::Busy { cause, .. }) => {
+                    refusals += 1;
+                    assert!(cause.contains("simulated") || cause.is_empty(), "{cause}");
+                    assert_eq!(read_all(&client.store, client.log).1, Vec::new(), "reads go on");
+                }
+                Err(error) => panic!("{error}"),
+            }
+            client.process("while full");
+            if disk.attempts() > full_from + 500 {
+                break;
+            }
+        }
+        assert!(disk.attempts() > full_from + 500, "seed {seed}: writing goes on when there is space again");
+        assert!(refusals > 0 || client.failures > 0, "seed {seed}: the full disk was noticed");
+        let answered = client.answered();
+        let log = client.log;
+        client.store.close().unwrap();
+        let store = open(&disk).unwrap();
+        assert_eq!(read_all(&store, log), (answered, Vec::new()), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_never_served_and_never_silent() {
+    let disk = Simulated::new();
+    let mut client = client(&disk, Layout::Blocks);
+    let rows = client.store.create_log(spec(Layout::Rows)).unwrap();
+    let mut expected_rows = BTreeMap::new();
+    for number in 1..=260u64 {
+        client.send().unwrap();
+        if number % 4 == 0 {
+            let seq = number / 4;
+            client.store.append(rows, seq, 0, b"row", b"", &payload(seq, 9)).unwrap();
+            expected_rows.insert(seq, payload(seq, 9));
+        }
+        client.process("no fault");
+    }
+    let expected_blocks = client.answered();
+    let (blocks, file_names) = (client.log, ["main.redb", "journal-0001", "journal-0002"]);
+    drop(client.store);
+
+    let seed = 77;
+    let mut random = Random(seed);
+    let (mut refused, mut named, mut silent_rows) = (0, 0, 0);
+    for round in 0..250 {
+        let copy = disk.copy();
+        let name = file_names[(round % 3) as usize];
+        let length = weir_storage::Disk::open(&copy, name, false).unwrap().len().unwrap();
+        let offset = random.below(length) as usize;
+        copy.damage(name, offset, 1 << random.below(8));
+        let context = format!("seed {seed}, round {round}: byte {offset} of {name}");
+        let Ok(opened) = catch_unwind(AssertUnwindSafe(|| open(&copy))) else { panic!("{context}: panic") };
+        let Ok(store) = opened else {
+            refused += 1;
+            continue;
+        };
+        for (log, expected) in [(blocks, &expected_blocks), (rows, &expected_rows)] {
+            let (records, mut damaged) = read_all(&store, log);
+            damaged.extend(store.damage().iter().filter(|d| d.log == log).map(|d| (d.first, d.last)));
+            named += damaged.len();
+            let is_named = |seq: u64| damaged.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+            for (seq, payload) in &records {
+                assert_eq!(Some(payload), expected.get(seq), "{context}: log {} sequence {seq}", log.0);
+            }
+            // What is behind the last durable group of a damaged journal is named by the file's damage, or it is a tail.
+            let end = store.state(log).unwrap().last_seq;
+            for seq in
+                expected.keys().filter(|seq| **seq <= end && !records.contains_key(seq) && !is_named(**seq))
+            {
+                assert!(log == rows, "{context}: log {} sequence {seq} is missing without a word", log.0);
+                silent_rows += 1;
+            }
+        }
+    }
+    assert!(named > 0, "some flips hit records");
+    assert!(silent_rows < 20, "{silent_rows} rows were missing without a word");
+    println!("{refused} of 250 refused to open, {named} ranges named, {silent_rows} rows silent");
+}
