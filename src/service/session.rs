@@ -67,6 +67,9 @@ pub struct Session {
     /// When its last message was captured.
     #[serde(default, with = "time::optional", skip_serializing_if = "Option::is_none")]
     pub last_message_at: Option<i64>,
+    /// Which service process started it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub controller: String,
     /// Sequences that are missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,

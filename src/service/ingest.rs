@@ -1,0 +1,329 @@
+//! What happens when a device sends something: its row, its buffer, its recordings, and the events on their way.
+//!
+//! [`Ingest::prepare`] comes before the first event of a device is published, so nothing of it is missed;
+//! [`Ingest::publish`] returns once all events of a batch have arrived where they were meant to, and says how safe they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::buffer::{BufferError, Buffers};
+use super::command::Start;
+use super::device::{DeviceError, DeviceStore};
+use super::event::Event;
+use super::id::Id;
+use super::names::Names;
+use super::recorder::{RecordError, Recorder};
+use crate::client::jetstream::{JetStream, JetStreamError, Storage};
+use crate::client::{PublishError, UnavailableError};
+
+/// How long running recordings may take to store a batch.
+const STORED_PATIENCE: Duration = Duration::from_secs(5);
+/// Events under way before acknowledgements are read.
+const UNDER_WAY_MAX: usize = 1024;
+
+/// What survives of an accepted batch when the server's machine loses power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// All of it: it is on stable storage.
+    Disk,
+    /// Nothing, but a restart of a client misses nothing: it is in a stream in memory.
+    Memory,
+    /// Nothing: it went to whoever was listening.
+    None,
+}
+
+/// An accepted batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Events of it.
+    pub events: usize,
+    /// Events that had been sent before, by their ids.
+    pub duplicates: usize,
+    /// How safe it is.
+    pub durability: Durability,
+}
+
+/// A batch that was not accepted as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// The device's id is taken in another case.
+    #[error(transparent)]
+    Device(DeviceError),
+    /// An event that no message can hold. Nothing was published.
+    #[error("event {index}: {size} bytes with its headers exceed the server's max_payload {limit}")]
+    TooLarge {
+        /// Which, counted from 0.
+        index: usize,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The server did not take all of it.
+    #[error("{accepted} of {events} events were accepted: {reason}")]
+    Partly {
+        /// Events known to be accepted.
+        accepted: usize,
+        /// Events in the batch.
+        events: usize,
+        /// Why the others are not.
+        reason: String,
+    },
+    /// All events were accepted, but a recording has not stored them in time.
+    #[error(
+        "all {events} events were accepted, but not yet stored within 5s by the recordings {}",
+        sessions.iter().map(|session| format!("{session:?}")).collect::<Vec<_>>().join(", ")
+    )]
+    NotRecorded {
+        /// Events in the batch.
+        events: usize,
+        /// The recordings.
+        sessions: Vec<Id>,
+    },
+    /// The server cannot be asked now.
+    #[error("the NATS server cannot be reached or does not answer: {0}")]
+    Unavailable(String),
+}
+
+impl From<JetStreamError> for IngestError {
+    fn from(error: JetStreamError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<UnavailableError> for IngestError {
+    fn from(error: UnavailableError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<PublishError> for IngestError {
+    fn from(error: PublishError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// See the head of this file. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    jetstream: JetStream,
+    names: Names,
+    devices: DeviceStore,
+    buffers: Buffers,
+    recorder: Recorder,
+    auto_record: bool,
+}
+
+impl Ingest {
+    /// An ingest over the given services. With `auto_record` the first event of a new device starts a recording of it.
+    #[must_use]
+    pub fn new(
+        jetstream: JetStream,
+        names: Names,
+        devices: DeviceStore,
+        buffers: Buffers,
+        recorder: Recorder,
+        auto_record: bool,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { jetstream, names, devices, buffers, recorder, auto_record }) }
+    }
+
+    /// Makes sure that a device has its row, its buffer, and the recordings that begin with it.
+    ///
+    /// # Errors
+    /// An id that differs only in case from a known one, or a server that does not answer.
+    pub async fn prepare(&self, device: &Id) -> Result<(), IngestError> {
+        let shared = &self.shared;
+        let (_, new) = shared.devices.ensure(device).await.map_err(|error| match error {
+            DeviceError::Table(error) => IngestError::Unavailable(error.to_string()),
+            error => IngestError::Device(error),
+        })?;
+        if new && shared.buffers.is_wanted(device) {
+            self.buffer(device).await?;
+        }
+        if new && shared.auto_record && !shared.recorder.is_recorded(device) {
+            let start = Start {
+                device_id: Some(device.to_string()),
+                note: Some("started by the first event of the device".to_owned()),
+                ..Start::default()
+            };
+            match shared.recorder.start(&start).await {
+                Ok((session, _)) => {
+                    tracing::info!(%device, session = %session.session_id, "recording a new device")
+                }
+                Err(RecordError::JetStream(error)) => return Err(error.into()),
+                Err(error) => tracing::warn!(%device, %error, "the new device is not recorded"),
+            }
+        }
+        match shared.recorder.seen(device).await {
+            Ok(()) => Ok(()),
+            Err(RecordError::JetStream(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%device, %error, "the device is not recorded with all others");
+                Ok(())
+            }
+        }
+    }
+
+    /// A device whose buffer cannot be is not buffered; its events pass all the same.
+    async fn buffer(&self, device: &Id) -> Result<(), IngestError> {
+        match self.shared.buffers.reconcile(device).await {
+            Ok(()) => Ok(()),
+            Err(BufferError::JetStream(error)) if error.is_unavailable() => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%device, %error, "the device is not buffered");
+                Ok(())
+            }
+        }
+    }
+
+    /// Publishes the events of a device in order, and waits until they are stored wherever they are to be stored.
+    ///
+    /// # Errors
+    /// See [`IngestError`]; it says what was accepted.
+    pub async fn publish(&self, device: &Id, events: &[Event]) -> Result<Accepted, IngestError> {
+        let shared = &self.shared;
+        let messages: Vec<(Bytes, Bytes)> =
+            events.iter().map(|event| (event.headers(device), event.data.clone())).collect();
+        let limit =
+            usize::try_from(shared.jetstream.client().server_info().max_payload).unwrap_or(usize::MAX);
+        for (index, (headers, data)) in messages.iter().enumerate() {
+            let size = headers.len() + data.len();
+            if size > limit {
+                return Err(IngestError::TooLarge { index, size, limit });
+            }
+        }
+        self.prepare(device).await?;
+        let subject = shared.names.device_subject(device);
+        let mut streams = shared.jetstream.streams(Some(&subject)).await?;
+        if streams.is_empty() && shared.buffers.is_wanted(device) {
+            self.buffer(device).await?;
+            streams = shared.jetstream.streams(Some(&subject)).await?;
+        }
+        // Subjects of streams do not overlap, so at most one of them acknowledges.
+        match streams.iter().find(|stream| !stream.config.no_ack) {
+            None => {
+                let client = shared.jetstream.client();
+                for (headers, data) in &messages {
+                    client.publish(&subject, Some(headers), data.clone()).await?;
+                }
+                client.flush().await?;
+                Ok(Accepted { events: events.len(), duplicates: 0, durability: Durability::None })
+            }
+            Some(stream) => {
+                let on_file = stream.config.storage == Storage::File;
+                self.publish_stored(device, &subject, messages, on_file).await
+            }
+        }
+    }
+
+    async fn publish_stored(
+        &self,
+        device: &Id,
+        subject: &str,
+        messages: Vec<(Bytes, Bytes)>,
+        on_file: bool,
+    ) -> Result<Accepted, IngestError> {
+        let events = messages.len();
+        let mut accepted = 0;
+        let mut duplicates = 0;
+        let mut last = 0;
+        let mut reason = None;
+        for chunk in messages.chunks(UNDER_WAY_MAX) {
+            let mut under_way = Vec::with_capacity(chunk.len());
+            for (headers, data) in chunk {
+                match self.shared.jetstream.start_publish(subject, Some(headers), data.clone()).await {
+                    Ok(pending) => under_way.push(pending),
+                    Err(error) => {
+                        reason.get_or_insert(error.to_string());
+                        break;
+                    }
+                }
+            }
+            for pending in under_way {
+                match pending.ack().await {
+                    Ok(ack) => {
+                        accepted += 1;
+                        duplicates += usize::from(ack.duplicate);
+                        last = last.max(ack.sequence);
+                    }
+                    Err(error) => {
+                        reason.get_or_insert(error.to_string());
+                    }
+                }
+            }
+            if let Some(reason) = reason {
+                return Err(IngestError::Partly { accepted, events, reason });
+            }
+        }
+        let recorder = &self.shared.recorder;
+        let recorded = recorder.is_recorded(device);
+        if recorded {
+            let behind = recorder
+                .wait_stored(device, last, STORED_PATIENCE)
+                .await
+                .map_err(|error| IngestError::Unavailable(error.to_string()))?;
+            if !behind.is_empty() {
+                return Err(IngestError::NotRecorded { events, sessions: behind });
+            }
+        }
+        let durability = if on_file || recorded { Durability::Disk } else { Durability::Memory };
+        Ok(Accepted { events, duplicates, durability })
+    }
+
+    /// Notices devices that publish over NATS instead of HTTP, until the task is ended. Listens only while somebody wants to
+    /// know: a default buffer, recordings of new devices, or a recording of all devices.
+    pub(super) async fn discover(self, always: bool) {
+        let shared = &self.shared;
+        let mut states = shared.recorder.sessions().states().changes();
+        loop {
+            states.mark_unchanged();
+            if !always && !shared.recorder.records_all() {
+                if states.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let mut messages = match shared.jetstream.client().subscribe(&shared.names.all_devices_filter()) {
+                Ok(messages) => messages,
+                Err(error) => {
+                    tracing::warn!(%error, "devices on NATS cannot be noticed");
+                    return;
+                }
+            };
+            // Devices that were looked after since the sessions last changed.
+            let mut known = std::collections::BTreeSet::new();
+            while always || shared.recorder.records_all() {
+                tokio::select! {
+                    message = messages.next() => {
+                        let Some(message) = message else { return };
+                        let Some(device) = shared.names.device_of(&message.subject) else { continue };
+                        if known.contains(&device) {
+                            continue;
+                        }
+                        match self.prepare(&device).await {
+                            Ok(()) => {
+                                known.insert(device);
+                            }
+                            Err(error) => tracing::warn!(%device, %error, "the device was not prepared"),
+                        }
+                    }
+                    changed = states.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        known.clear();
+                    }
+                }
+            }
+        }
+    }
+}

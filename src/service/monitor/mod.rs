@@ -1,0 +1,182 @@
+//! The HTTP side: `POST /monitor/{device}` takes events, `/api/v1` does what the controller does.
+//!
+//! Every answer is JSON; one that is no success says why in `error`. A request whose Host or Origin belongs to somebody else is
+//! refused before anything is read, because browsers let any page send requests to this machine.
+
+mod answer;
+mod api;
+mod body;
+mod guard;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{get, post};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::buffer::Buffers;
+use super::device::DeviceStore;
+use super::event;
+use super::id::Id;
+use super::ingest::Ingest;
+use super::recorder::Recorder;
+use crate::client::Client;
+use crate::sys::clock::SharedClock;
+use crate::sys::random::Random;
+use crate::sys::task;
+use answer::Answer;
+use body::BodyBudget;
+
+/// Longest the open connections are waited for at the end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How HTTP is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where: `127.0.0.1:5555`. Port 0 takes a free one.
+    pub listen: String,
+    /// Host names, besides addresses and `localhost`, under which this server may be addressed.
+    pub hosts: Vec<String>,
+    /// Origins, besides the server's own, from which pages may send requests: `https://console.example`.
+    pub origins: Vec<String>,
+    /// Longest body in bytes. Default 8 MiB.
+    pub body_bytes_max: usize,
+    /// Bytes of all bodies being read at one time. Default 64 MiB.
+    pub bodies_bytes_max: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:5555".to_owned(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            body_bytes_max: 8 << 20,
+            bodies_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// What the handlers work with.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) devices: DeviceStore,
+    pub(super) buffers: Buffers,
+    pub(super) recorder: Recorder,
+    pub(super) ingest: Ingest,
+    pub(super) clock: SharedClock,
+    pub(super) random: Random,
+    pub(super) config: HttpConfig,
+    pub(super) bodies: BodyBudget,
+}
+
+/// The running HTTP server.
+pub(super) struct Http {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl Http {
+    /// Listens and serves.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub(super) async fn start(context: Context) -> io::Result<Self> {
+        let listen = context.config.listen.clone();
+        let listener = TcpListener::bind(&listen).await.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen for HTTP on {listen}: {error}"))
+        })?;
+        let address = listener.local_addr()?;
+        let stop = watch::Sender::new(false);
+        let mut stopped = stop.subscribe();
+        let serving = axum::serve(listener, router(Arc::new(context))).with_graceful_shutdown(async move {
+            // An error means that nobody can stop it any more: the same.
+            drop(stopped.wait_for(|stopped| *stopped).await);
+        });
+        let server = task::spawn(async move { serving.await });
+        Ok(Self { address, stop, server })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests and waits for those under way, some seconds at most.
+    pub(super) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+    }
+}
+
+impl Drop for Http {
+    /// Dropped without [`stop`](Self::stop): whoever is being answered is still answered.
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+fn router(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/monitor", post(no_device))
+        .route("/monitor/", post(no_device))
+        .route("/monitor/{device}", post(monitor))
+        .route("/api/v1/health", get(health))
+        .merge(api::routes())
+        .fallback(async || Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Answer::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
+        .layer(middleware::from_fn_with_state(context.clone(), guard::check))
+        .with_state(context)
+}
+
+async fn no_device() -> Answer {
+    Answer::error(StatusCode::BAD_REQUEST, "the device id is missing: POST /monitor/{device}")
+}
+
+async fn health(State(context): State<Arc<Context>>) -> Answer {
+    match context.client.flush().await {
+        Ok(()) => Answer::ok(json!({"ok": true, "server": context.client.address()})),
+        Err(error) => Answer::error(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+/// The id in a path.
+fn id_of(path: Result<Path<String>, PathRejection>, what: &str) -> Result<Id, Answer> {
+    let Path(text) = path.map_err(|error| Answer::error(StatusCode::BAD_REQUEST, error.body_text()))?;
+    Id::parse(&text).map_err(|error| Answer::error(StatusCode::BAD_REQUEST, format!("{what}: {error}")))
+}
+
+/// `POST /monitor/{device}`: an array of events, all of them or none.
+async fn monitor(
+    State(context): State<Arc<Context>>,
+    device: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Answer, Answer> {
+    let device = id_of(device, "device id")?;
+    let body = body::read(&context, request, context.config.body_bytes_max).await?;
+    let events = event::parse(&body, context.clock.wall(), &context.random)
+        .map_err(|error| Answer::error(StatusCode::BAD_REQUEST, error))?;
+    // Its bytes are in the events now.
+    drop(body);
+    let accepted = context.ingest.publish(&device, &events).await?;
+    Ok(Answer::ok(json!({
+        "accepted": accepted.events,
+        "duplicates": accepted.duplicates,
+        "durability": accepted.durability,
+    })))
+}

@@ -1,0 +1,276 @@
+//! Looking after recordings: counts in their rows, what a crash left half-done, and devices that a recording of all devices has
+//! not met yet.
+//!
+//! Each service process looks after the sessions it started. It answers on a subject of its own while it lives; a session
+//! whose process does not answer is taken over by the next one that notices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{RecordError, Recorder, Shared, start, stop};
+use crate::client::RequestError;
+use crate::service::id::Id;
+use crate::service::session::{Session, State};
+
+/// A process that does not answer in this time is not taken for dead: it may be busy.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Recorder {
+    /// Answers other processes that ask whether this one lives, until the task is ended.
+    pub(in crate::service) async fn answer_alive(self) {
+        let client = self.shared.jetstream.client().clone();
+        let mut questions = match client.subscribe(&self.shared.alive_subject(&self.shared.instance)) {
+            Ok(questions) => questions,
+            Err(error) => {
+                tracing::warn!(%error, "other service processes cannot ask whether this one lives");
+                return;
+            }
+        };
+        while let Some(question) = questions.next().await {
+            if let Some(reply) = question.reply
+                && let Err(error) = client.publish(&reply, None, Bytes::new()).await
+            {
+                tracing::debug!(%error, "no answer to another service process");
+            }
+        }
+    }
+
+    /// Looks after all sessions every `interval`, until the task is ended.
+    pub(in crate::service) async fn keep(self, interval: Duration) {
+        loop {
+            if let Err(error) = keep_once(&self.shared).await {
+                tracing::warn!(%error, "recordings were not looked after");
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    /// A device has sent something: recordings of all devices open one for it. Quick when there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub async fn seen(&self, device: &Id) -> Result<(), RecordError> {
+        for parent in self.shared.parents() {
+            let child = start::child_id(&parent.session_id, device).map_err(RecordError::SessionId)?;
+            if self.shared.sessions.sessions().cached(&child.key()).is_none() {
+                start::child(&self.shared, &parent, device).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a recording of all devices is running.
+    #[must_use]
+    pub fn records_all(&self) -> bool {
+        !self.shared.parents().is_empty()
+    }
+
+    /// Ends the sessions that this process looks after, without their post-rolls; returns how many.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn shutdown(&self, wait: Duration) -> Result<usize, RecordError> {
+        let shared = &self.shared;
+        let mine = |session: &Session| {
+            let state = shared.sessions.states().cached(&session.session_id.key());
+            state.is_some_and(|state| state.controller == shared.instance)
+        };
+        Ok(stop::stop_where(shared, true, mine, wait).await?.len())
+    }
+
+    /// Waits until every running recording of a device has stored what the buffer has up to `sequence`. Returns the sessions
+    /// that have not within `patience`.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn wait_stored(
+        &self,
+        device: &Id,
+        sequence: u64,
+        patience: Duration,
+    ) -> Result<Vec<Id>, RecordError> {
+        let shared = &self.shared;
+        let deadline = shared.clock.monotonic().saturating_add(patience);
+        let mut behind = Vec::new();
+        for session in shared.sessions.active_of(device) {
+            if session.start_sequence > sequence {
+                continue;
+            }
+            let mut pause = Duration::from_millis(1);
+            while !is_stored(shared, &session, sequence).await? {
+                if shared.clock.monotonic() >= deadline {
+                    behind.push(session.session_id.clone());
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        }
+        Ok(behind)
+    }
+
+    /// Whether any recording of a device is active.
+    #[must_use]
+    pub fn is_recorded(&self, device: &Id) -> bool {
+        !self.shared.sessions.active_of(device).is_empty()
+    }
+}
+
+/// Whether a session has a sequence, or need not have it.
+async fn is_stored(shared: &Shared, session: &Session, sequence: u64) -> Result<bool, RecordError> {
+    let state = shared.sessions.states().cached(&session.session_id.key());
+    let excluded = state.is_some_and(|state| {
+        !state.state.is_active() || state.stop_sequence.is_some_and(|last| last < sequence)
+    });
+    if excluded {
+        return Ok(true);
+    }
+    let info = shared.jetstream.find_stream(&session.stream).await?;
+    Ok(info.is_none_or(|info| info.state.last_seq >= sequence))
+}
+
+async fn keep_once(shared: &Arc<Shared>) -> Result<(), RecordError> {
+    for session in shared.sessions.sessions().all() {
+        let key = session.session_id.key();
+        let Some(state) = shared.sessions.states().cached(&key) else {
+            resume_start(shared, &session).await?;
+            continue;
+        };
+        if !state.state.is_active() {
+            continue;
+        }
+        if state.controller != shared.instance {
+            if is_alive(shared, &state.controller).await {
+                continue;
+            }
+            tracing::info!(session = %session.session_id, state = state.state.as_str(), "taking over a recording");
+            shared
+                .states_modify(&key, |row| {
+                    row.controller.clone_from(&shared.instance);
+                    true
+                })
+                .await?;
+        }
+        match state.state {
+            State::Running => progress(shared, &session).await?,
+            State::Stopping | State::Promoting => {
+                if !shared.ending_lock().contains(&session.session_id) {
+                    drop(stop::drive(shared, &session.session_id));
+                }
+            }
+            State::Stopped | State::Failed => {}
+        }
+    }
+    Ok(())
+}
+
+/// Finishes a start that was interrupted.
+async fn resume_start(shared: &Arc<Shared>, session: &Session) -> Result<(), RecordError> {
+    let _no_start_under_way = shared.starting.lock().await;
+    let key = session.session_id.key();
+    // The lock was waited for: look again.
+    let Some((session, _)) = shared.sessions.sessions().get(&key).await? else { return Ok(()) };
+    if shared.sessions.states().get(&key).await?.is_some() {
+        return Ok(());
+    }
+    if session.controller != shared.instance && is_alive(shared, &session.controller).await {
+        return Ok(());
+    }
+    if let Some(device) = &session.device_id {
+        shared.buffers.for_recording(device).await?;
+    }
+    tracing::info!(session = %session.session_id, "finishing the start of a recording");
+    start::finish(shared, &session).await?;
+    Ok(())
+}
+
+/// Writes how far a running session is, when that has changed.
+async fn progress(shared: &Arc<Shared>, session: &Session) -> Result<(), RecordError> {
+    let Some(device) = &session.device_id else {
+        // The parent of a recording of all devices: its children are counted.
+        let children = shared.sessions.states().all().into_iter().filter(|row| {
+            let child = shared.sessions.sessions().cached(&row.session_id.key());
+            child.is_some_and(|child| child.parent.as_ref() == Some(&session.session_id))
+        });
+        let (count, last) = children
+            .fold((0, None), |(count, last), row| (count + row.message_count, last.max(row.last_message_at)));
+        return write_progress(shared, session, count, last).await;
+    };
+    match shared.jetstream.find_stream(&session.stream).await? {
+        None => stop::fail(shared, session, "its stream was deleted").await,
+        Some(info) => {
+            if shared.buffers.find(device).await?.is_none() {
+                tracing::warn!(%device, "the buffer of a recorded device is gone and is made again");
+                shared.buffers.reconcile(device).await?;
+            }
+            let last = info.state.last_ts.filter(|_| info.state.messages > 0);
+            write_progress(shared, session, info.state.messages, last).await
+        }
+    }
+}
+
+async fn write_progress(
+    shared: &Shared,
+    session: &Session,
+    count: u64,
+    last: Option<i64>,
+) -> Result<(), RecordError> {
+    let key = session.session_id.key();
+    let known = shared.sessions.states().cached(&key);
+    if known.is_none_or(|row| row.message_count == count && row.last_message_at == last) {
+        return Ok(());
+    }
+    let mut running = false;
+    shared
+        .states_modify(&key, |row| {
+            running = row.state == State::Running;
+            if running {
+                row.message_count = count;
+                row.last_message_at = last;
+            }
+            running
+        })
+        .await?;
+    if running {
+        shared
+            .sessions
+            .sessions()
+            .modify(&key, |row| {
+                // Its end is written by whoever ends it.
+                if row.end.is_none() {
+                    row.message_count = count;
+                    row.last_message_at = last;
+                }
+                row.end.is_none()
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+async fn is_alive(shared: &Shared, instance: &str) -> bool {
+    if instance.is_empty() {
+        return false;
+    }
+    let subject = shared.alive_subject(instance);
+    let answer = shared.jetstream.client().request(&subject, None, Bytes::new(), ALIVE_TIMEOUT).await;
+    !matches!(answer, Err(RequestError::NoResponders { .. } | RequestError::Publish(_)))
+}
+
+impl Shared {
+    fn alive_subject(&self, instance: &str) -> String {
+        format!("{}.instance.{instance}", self.names.command)
+    }
+
+    /// Recordings of all devices that run.
+    fn parents(&self) -> Vec<Session> {
+        let states = self.sessions.states().all();
+        states
+            .into_iter()
+            .filter(|row| row.device_id.is_none() && row.state == State::Running)
+            .filter_map(|row| self.sessions.sessions().cached(&row.session_id.key()))
+            .collect()
+    }
+}

@@ -1,0 +1,426 @@
+//! Recordings: streams that repeat a device's buffer from a moment on, and become streams of their own when they end.
+//!
+//! While it runs, a recording needs nobody: the server copies the buffer into it, sequence numbers and times kept, so pre-roll
+//! and live messages join without gap or duplicate. What is done here is a start (`start.rs`), an end in steps that can each
+//! be repeated (`stop.rs`), and looking after all of it (`keeper.rs`): counts, what a crash left half-done, and recordings of all
+//! devices. State lives in the buckets alone, so any of several service processes can do any step.
+
+mod keeper;
+mod start;
+mod stop;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::buffer::{BufferError, Buffers};
+use super::command::{LIST_MAX, Listed, Request, Response, Start};
+use super::device::{DeviceError, DeviceStore};
+use super::id::{Id, IdError};
+use super::names::Names;
+use super::session::{RecordState, Session, SessionStore, State};
+use super::span;
+use super::table::TableError;
+use crate::client::jetstream::{JetStream, JetStreamError};
+use crate::sys::clock::SharedClock;
+use crate::sys::random::Random;
+
+/// Longest a caller waits for a recording to end; the end goes on without it.
+const STOP_WAIT: Duration = Duration::from_secs(4);
+
+/// Why a recording was not started, shown or deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The id of a session.
+    #[error("session_id: {0}")]
+    SessionId(IdError),
+    /// The id of a device.
+    #[error("device_id: {0}")]
+    DeviceId(IdError),
+    /// The subject names no device.
+    #[error("subject {0:?} names no device: it must be {1}.<device>")]
+    Subject(String, String),
+    /// Device and subject name different devices.
+    #[error("device_id {0:?} and subject {1:?} name different devices")]
+    DeviceAndSubject(String, String),
+    /// It runs.
+    #[error("session {0:?} is already running")]
+    AlreadyRunning(String),
+    /// It is finished.
+    #[error("session {0:?} exists already ({1}); choose another id or delete it")]
+    Exists(String, &'static str),
+    /// The stream of the session is there without a session.
+    #[error("stream {0:?} exists already and belongs to no session")]
+    StreamExists(String),
+    /// The only one.
+    #[error(
+        "device {device:?} is being recorded by session {session:?}, so it cannot be recorded exclusively"
+    )]
+    Busy {
+        /// The device.
+        device: String,
+        /// By which session.
+        session: String,
+    },
+    /// Somebody else is the only one.
+    #[error("device {device:?} is being recorded exclusively by session {session:?}")]
+    Exclusive {
+        /// The device.
+        device: String,
+        /// By which session.
+        session: String,
+    },
+    /// Nothing to roll back to.
+    #[error("pre_roll {} is not possible: device {device:?} has no buffer", span::format(*pre_roll))]
+    NoBuffer {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        pre_roll: Duration,
+    },
+    /// Too far back.
+    #[error(
+        "pre_roll {} is longer than the buffer window {} of device {device:?}",
+        span::format(*pre_roll),
+        span::format(*window)
+    )]
+    PreRoll {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        pre_roll: Duration,
+        /// What there is.
+        window: Duration,
+    },
+    /// Too short.
+    #[error("retention {} is shorter than 100ms", span::format(*.0))]
+    Retention(Duration),
+    /// There is none.
+    #[error("there is no session {0:?}")]
+    Unknown(String),
+    /// It runs.
+    #[error("session {0:?} is {1}; stop it first")]
+    Active(String, &'static str),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The buffer.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+    /// The buckets.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The server.
+    #[error(transparent)]
+    JetStream(#[from] JetStreamError),
+}
+
+/// Starts, ends and looks after recordings. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    jetstream: JetStream,
+    names: Names,
+    devices: DeviceStore,
+    sessions: SessionStore,
+    buffers: Buffers,
+    clock: SharedClock,
+    random: Random,
+    /// This process among several.
+    instance: String,
+    /// One start at a time, so that exclusive ones see each other.
+    starting: tokio::sync::Mutex<()>,
+    /// Sessions whose end is under way in this process.
+    ending: Mutex<BTreeSet<Id>>,
+}
+
+impl Recorder {
+    /// A recorder over the given stores.
+    #[must_use]
+    pub fn new(
+        jetstream: JetStream,
+        names: Names,
+        devices: DeviceStore,
+        sessions: SessionStore,
+        buffers: Buffers,
+        clock: SharedClock,
+        random: Random,
+    ) -> Self {
+        let instance = random.id(12);
+        let (starting, ending) = Default::default();
+        Self {
+            shared: Arc::new(Shared {
+                jetstream,
+                names,
+                devices,
+                sessions,
+                buffers,
+                clock,
+                random,
+                instance,
+                starting,
+                ending,
+            }),
+        }
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &SessionStore {
+        &self.shared.sessions
+    }
+
+    /// Begins a recording: returns once the server copies.
+    ///
+    /// # Errors
+    /// See [`RecordError`]. Nothing is left of a start that failed.
+    pub async fn start(&self, start: &Start) -> Result<(Session, State), RecordError> {
+        start::start(&self.shared, start).await
+    }
+
+    /// Ends a recording; with `now` without its post-roll. Waits some seconds for the end; the state says whether it has come.
+    /// `None` when the session is not active.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn stop(&self, session: &Id, now: bool) -> Result<Option<State>, RecordError> {
+        stop::stop(&self.shared, session, now, STOP_WAIT).await
+    }
+
+    /// Ends the recordings that `which` says yes to; returns their ids.
+    ///
+    /// # Errors
+    /// The first error; the others are ended all the same.
+    pub async fn stop_where(
+        &self,
+        now: bool,
+        which: impl Fn(&Session) -> bool,
+    ) -> Result<Vec<Id>, RecordError> {
+        stop::stop_where(&self.shared, now, which, STOP_WAIT).await
+    }
+
+    /// A session's description. While it runs, its count is the stream's.
+    ///
+    /// # Errors
+    /// [`RecordError::Unknown`], or the server's error.
+    pub async fn show(&self, session: &Id) -> Result<(Session, Option<RecordState>), RecordError> {
+        let (mut row, _) = self.row(session).await?;
+        let state = self.shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state);
+        if state.as_ref().is_some_and(|state| state.state.is_active()) && !row.stream.is_empty() {
+            if let Some(info) = self.shared.jetstream.find_stream(&row.stream).await? {
+                row.message_count = info.state.messages;
+                row.last_message_at = info.state.last_ts.filter(|_| info.state.messages > 0);
+            }
+        }
+        Ok((row, state))
+    }
+
+    async fn row(&self, session: &Id) -> Result<(Session, u64), RecordError> {
+        match self.shared.sessions.sessions().get(&session.key()).await? {
+            Some((row, revision)) if row.session_id == *session => Ok((row, revision)),
+            _ => Err(RecordError::Unknown(session.to_string())),
+        }
+    }
+
+    /// Deletes a session that is not active: its stream, its state, its description, in this order. The parent of a recording
+    /// of all devices takes its children with it. Returns how many sessions are gone.
+    ///
+    /// # Errors
+    /// [`RecordError::Unknown`], [`RecordError::Active`], or the server's error; then the description is still there.
+    pub async fn delete(&self, session: &Id) -> Result<usize, RecordError> {
+        let (row, _) = self.row(session).await?;
+        let sessions = &self.shared.sessions;
+        if let Some((state, _)) = sessions.states().get(&session.key()).await? {
+            if state.state.is_active() {
+                return Err(RecordError::Active(session.to_string(), state.state.as_str()));
+            }
+        } else {
+            return Err(RecordError::Active(session.to_string(), "starting"));
+        }
+        let mut family: Vec<Session> = sessions
+            .sessions()
+            .all()
+            .into_iter()
+            .filter(|child| child.parent.as_ref() == Some(session))
+            .collect();
+        family.push(row);
+        for member in &family {
+            if !member.stream.is_empty() {
+                self.shared.jetstream.delete_stream(&member.stream).await?;
+            }
+            sessions.states().delete(&member.session_id.key()).await?;
+            sessions.sessions().delete(&member.session_id.key()).await?;
+        }
+        Ok(family.len())
+    }
+
+    /// Stops and deletes every session; returns how many.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn purge_all(&self) -> Result<usize, RecordError> {
+        self.stop_where(true, |_| true).await?;
+        let mut gone = 0;
+        for session in self.shared.sessions.sessions().all() {
+            match self.delete(&session.session_id).await {
+                Ok(count) => gone += count,
+                // It went with its parent.
+                Err(RecordError::Unknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(gone)
+    }
+
+    /// All sessions with their states, oldest first.
+    #[must_use]
+    pub fn list(&self, device: Option<&Id>) -> Vec<Listed> {
+        let sessions = &self.shared.sessions;
+        let mut all: Vec<Listed> = sessions
+            .sessions()
+            .all()
+            .into_iter()
+            .filter(|session| device.is_none() || session.device_id.as_ref() == device)
+            .map(|mut session| {
+                let state = sessions.states().cached(&session.session_id.key());
+                if let Some(state) = &state {
+                    session.message_count = state.message_count;
+                    session.last_message_at = state.last_message_at;
+                }
+                Listed { state: state.map(|state| state.state), session }
+            })
+            .collect();
+        all.sort_by(|a, b| {
+            (a.session.start, &a.session.session_id).cmp(&(b.session.start, &b.session.session_id))
+        });
+        all
+    }
+
+    /// Carries out a request of the controller; what goes wrong stands in the answer.
+    pub async fn handle(&self, request: Request) -> Response {
+        match self.carry_out(request).await {
+            Ok(response) => response,
+            Err(error) => Response::refused(error.to_string()),
+        }
+    }
+
+    /// As [`handle`](Self::handle), with the error as it is.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub async fn carry_out(&self, request: Request) -> Result<Response, RecordError> {
+        let session = |text: &str| Id::parse(text).map_err(RecordError::SessionId);
+        let device = |text: &str| Id::parse(text).map_err(RecordError::DeviceId);
+        Ok(match request {
+            Request::Start(start) => {
+                let (session, state) = self.start(&start).await?;
+                Response {
+                    session_id: Some(session.session_id.to_string()),
+                    state: Some(state),
+                    session: Some(session),
+                    ..Response::done("recording started")
+                }
+            }
+            Request::Stop { session_id: Some(id), device_id } => {
+                let id = session(&id)?;
+                if let Some(text) = device_id {
+                    let device = device(&text)?;
+                    let row = self.shared.sessions.sessions().cached(&id.key());
+                    if row.is_some_and(|row| row.device_id.as_ref() != Some(&device)) {
+                        return Ok(Response::refused(format!(
+                            "session {id:?} does not record device {device:?}"
+                        )));
+                    }
+                }
+                let state = self.stop(&id, false).await?;
+                let message = match state {
+                    None => "no active recording",
+                    Some(State::Stopped) => "recording stopped",
+                    Some(State::Failed) => "recording failed",
+                    Some(_) => "recording is being stopped",
+                };
+                Response { session_id: Some(id.to_string()), state, ..Response::done(message) }
+            }
+            Request::Stop { session_id: None, device_id: Some(text) } => {
+                let device = device(&text)?;
+                let stopped = self.stop_where(false, |row| row.device_id.as_ref() == Some(&device)).await?;
+                stopped_response(&stopped)
+            }
+            Request::Stop { session_id: None, device_id: None } => {
+                Response::refused("stop needs a session_id or a device_id; stop-all ends every recording")
+            }
+            Request::StopAll {} => stopped_response(&self.stop_where(false, |_| true).await?),
+            Request::List { device_id, offset, limit } => {
+                let device = device_id.as_deref().map(device).transpose()?;
+                let all = self.list(device.as_ref());
+                let total = all.len();
+                let limit = limit.unwrap_or(LIST_MAX).min(LIST_MAX);
+                let sessions: Vec<Listed> = all.into_iter().skip(offset).take(limit).collect();
+                Response {
+                    total: Some(total),
+                    sessions: Some(sessions),
+                    ..Response::done(format!("{total} {}", plural(total)))
+                }
+            }
+            Request::Show { session_id } => {
+                let (session, state) = self.show(&session(&session_id)?).await?;
+                Response {
+                    session_id: Some(session.session_id.to_string()),
+                    state: state.map(|state| state.state),
+                    session: Some(session),
+                    ..Response::done("session")
+                }
+            }
+            Request::Status { session_id } => {
+                let (session, state) = self.show(&session(&session_id)?).await?;
+                let state = state.map(|state| RecordState { message_count: session.message_count, ..state });
+                Response {
+                    session_id: Some(session.session_id.to_string()),
+                    state: state.as_ref().map(|state| state.state),
+                    status: state,
+                    ..Response::done("status")
+                }
+            }
+            Request::Delete { session_id } => {
+                let id = session(&session_id)?;
+                let count = self.delete(&id).await?;
+                Response {
+                    session_id: Some(id.to_string()),
+                    count: Some(count),
+                    ..Response::done(format!("{count} {} deleted", plural(count)))
+                }
+            }
+            Request::PurgeAll {} => {
+                let count = self.purge_all().await?;
+                Response {
+                    count: Some(count),
+                    ..Response::done(format!("{count} {} deleted", plural(count)))
+                }
+            }
+        })
+    }
+}
+
+fn stopped_response(stopped: &[Id]) -> Response {
+    let count = stopped.len();
+    let message = match count {
+        0 => "no active recording".to_owned(),
+        1 => "1 recording stopped".to_owned(),
+        _ => format!("{count} recordings stopped"),
+    };
+    let only = if let [only] = stopped { Some(only.to_string()) } else { None };
+    Response { session_id: only, count: Some(count), ..Response::done(message) }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "session" } else { "sessions" }
+}
+
+impl Shared {
+    fn now(&self) -> i64 {
+        self.clock.wall()
+    }
+}

@@ -1,0 +1,511 @@
+//! The end of a recording, in steps that can each be repeated after a crash:
+//!
+//! 1. `running` -> `stopping`: the last moment that belongs to it is written down.
+//! 2. Once that moment has passed, the last sequence S of the buffer up to it is written down.
+//! 3. The mirror passes S (or can get no more): `promoting`.
+//! 4. The stream is updated without its mirror, what lies beyond S is deleted, the holes are counted.
+//! 5. The description gets its end, the state becomes `stopped`.
+//!
+//! Every step reads where things stand from the buckets and the streams, so it does not matter who did the one before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+
+use super::{RecordError, Shared};
+use crate::client::jetstream::{JetStreamError, MessageSelector, Purge, StreamInfo};
+use crate::service::id::Id;
+use crate::service::names::buffer_stream;
+use crate::service::session::{Gap, RecordState, Session, State};
+use crate::service::span;
+use crate::sys::task;
+
+/// Longest the mirror is waited for.
+const CATCH_UP_MAX: Duration = Duration::from_secs(30);
+/// A mirror that hears from its origin and lacks nothing for so long has all there is.
+const IDLE: Duration = Duration::from_secs(2);
+const POLL_MIN: Duration = Duration::from_millis(2);
+const POLL_MAX: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(500);
+/// Holes named one by one; what is left is summed up.
+const GAPS_MAX: usize = 100;
+const DELETES_AT_ONCE: usize = 64;
+
+/// Asks a session to end and waits up to `wait` for it.
+pub(super) async fn stop(
+    shared: &Arc<Shared>,
+    session: &Id,
+    now: bool,
+    wait: Duration,
+) -> Result<Option<State>, RecordError> {
+    let Some((row, _)) = shared.sessions.sessions().get(&session.key()).await? else { return Ok(None) };
+    if row.session_id != *session {
+        return Ok(None);
+    }
+    if !begin(shared, &row, now).await? {
+        return Ok(None);
+    }
+    let ending = drive(shared, &row.session_id);
+    // Dropping the handle when the time is up leaves the end under way.
+    drop(tokio::time::timeout(wait, ending).await);
+    Ok(shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state.state))
+}
+
+/// Asks all active sessions that `which` names to end.
+pub(super) async fn stop_where(
+    shared: &Arc<Shared>,
+    now: bool,
+    which: impl Fn(&Session) -> bool,
+    wait: Duration,
+) -> Result<Vec<Id>, RecordError> {
+    let active: Vec<Id> = shared
+        .sessions
+        .sessions()
+        .all()
+        .into_iter()
+        .filter(|session| which(session))
+        .filter(|session| shared.sessions.state_of(&session.session_id).is_some_and(State::is_active))
+        .map(|session| session.session_id)
+        .collect();
+    let results = join_all(active.iter().map(|session| stop(shared, session, now, wait))).await;
+    let mut stopped = Vec::new();
+    for (session, result) in active.into_iter().zip(results) {
+        if result?.is_some() {
+            stopped.push(session);
+        }
+    }
+    Ok(stopped)
+}
+
+/// Step 1. False when the session is not active.
+async fn begin(shared: &Shared, session: &Session, now: bool) -> Result<bool, RecordError> {
+    let clock = server_time(shared, session).await?;
+    let roll = if now { Duration::ZERO } else { session.post_roll };
+    let key = session.session_id.key();
+    let mut active = false;
+    shared
+        .states_modify(&key, |state| {
+            active = state.state.is_active();
+            match state.state {
+                State::Running => {
+                    state.state = State::Stopping;
+                    state.stop_at = Some(clock.saturating_add(span::nanos(roll)));
+                    true
+                }
+                // Asked again without patience: a post-roll under way is cut short.
+                State::Stopping if now && state.stop_sequence.is_none() && state.stop_at > Some(clock) => {
+                    state.stop_at = Some(clock);
+                    true
+                }
+                State::Stopping | State::Promoting | State::Stopped | State::Failed => false,
+            }
+        })
+        .await?;
+    Ok(active)
+}
+
+/// The clock of the server that stamps the session's messages.
+async fn server_time(shared: &Shared, session: &Session) -> Result<i64, RecordError> {
+    let stream = match &session.device_id {
+        Some(device) => buffer_stream(device),
+        None => format!("KV_{}", shared.names.sessions),
+    };
+    let info = shared.jetstream.find_stream(&stream).await?;
+    Ok(info.and_then(|info| info.ts).unwrap_or_else(|| shared.now()))
+}
+
+/// Carries an end through to `stopped`, in a task of its own; once per session and process at a time.
+pub(super) fn drive(shared: &Arc<Shared>, session: &Id) -> tokio::task::JoinHandle<()> {
+    let (shared, session) = (shared.clone(), session.clone());
+    task::spawn(async move {
+        let first = shared.ending_lock().insert(session.clone());
+        if !first {
+            shared.wait_inactive(&session).await;
+            return;
+        }
+        while let Err(error) = end(&shared, &session).await {
+            tracing::warn!(%session, %error, "a recording is not stopped yet; trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+        shared.ending_lock().remove(&session);
+    })
+}
+
+/// Steps 2 to 5.
+async fn end(shared: &Arc<Shared>, id: &Id) -> Result<(), RecordError> {
+    let key = id.key();
+    loop {
+        let Some((session, _)) = shared.sessions.sessions().get(&key).await? else { return Ok(()) };
+        let Some((state, _)) = shared.sessions.states().get(&key).await? else { return Ok(()) };
+        match (&session.device_id, state.state) {
+            (_, State::Running | State::Stopped | State::Failed) => return Ok(()),
+            (None, State::Stopping | State::Promoting) => end_parent(shared, &session, &state).await?,
+            (Some(device), State::Stopping) => {
+                let Some(last) = state.stop_sequence else {
+                    let last = last_sequence(shared, device, &session, &state).await?;
+                    shared
+                        .states_modify(&key, |state| {
+                            state.state == State::Stopping && state.stop_sequence.replace(last).is_none()
+                        })
+                        .await?;
+                    continue;
+                };
+                if !catch_up(shared, device, &session, last).await? {
+                    fail(shared, &session, "its stream was deleted").await?;
+                    continue;
+                }
+                shared
+                    .states_modify(&key, |state| {
+                        let due = state.state == State::Stopping;
+                        if due {
+                            state.state = State::Promoting;
+                        }
+                        due
+                    })
+                    .await?;
+            }
+            (Some(_), State::Promoting) => promote(shared, &session, &state).await?,
+        }
+    }
+}
+
+/// Step 2: S, once the last moment has passed.
+async fn last_sequence(
+    shared: &Shared,
+    device: &Id,
+    session: &Session,
+    state: &RecordState,
+) -> Result<u64, RecordError> {
+    let stop_at = state.stop_at.unwrap_or_else(|| shared.now());
+    loop {
+        let Some(info) = shared.jetstream.find_stream(&buffer_stream(device)).await? else {
+            // Nothing will come any more; what the mirror has is all.
+            let copy = shared.jetstream.find_stream(&session.stream).await?;
+            return Ok(copy.map_or(0, |info| info.state.last_seq));
+        };
+        let clock = info.ts.unwrap_or_else(|| shared.now());
+        if clock < stop_at {
+            // In short steps: the moment may be brought forward meanwhile.
+            let left = Duration::from_nanos(u64::try_from(stop_at.saturating_sub(clock)).unwrap_or_default());
+            tokio::time::sleep(left.min(Duration::from_millis(250)).max(POLL_MIN)).await;
+            let now = shared.sessions.states().cached(&state.session_id.key());
+            if now.as_ref().and_then(|now| now.stop_at).is_some_and(|moved| moved != stop_at) {
+                return Box::pin(last_sequence(
+                    shared,
+                    device,
+                    session,
+                    &now.unwrap_or_else(|| state.clone()),
+                ))
+                .await;
+            }
+            continue;
+        }
+        // The state was taken before this lookup, so a message that it does not find came later.
+        let selector = MessageSelector::since(stop_at.saturating_add(1));
+        let beyond = shared.jetstream.get_message(&info.config.name, &selector).await?;
+        let last = info.state.last_seq;
+        return Ok(beyond.map_or(last, |message| message.sequence.saturating_sub(1).min(last)));
+    }
+}
+
+/// Step 3: waits until the mirror has all up to `last`, or can get no more. False when there is no mirror.
+async fn catch_up(shared: &Shared, device: &Id, session: &Session, last: u64) -> Result<bool, RecordError> {
+    let begun = shared.clock.monotonic();
+    let mut idle_since = None;
+    let mut pause = POLL_MIN;
+    loop {
+        let Some(info) = shared.jetstream.find_stream(&session.stream).await? else { return Ok(false) };
+        if last < session.start_sequence || info.state.last_seq >= last || info.config.mirror.is_none() {
+            return Ok(true);
+        }
+        let now = shared.clock.monotonic();
+        if has_all_there_is(&info) {
+            let since = *idle_since.get_or_insert(now);
+            if now.saturating_sub(since) >= IDLE {
+                return Ok(true);
+            }
+        } else {
+            idle_since = None;
+        }
+        if now.saturating_sub(begun) >= CATCH_UP_MAX
+            || shared.jetstream.find_stream(&buffer_stream(device)).await?.is_none()
+        {
+            return Ok(true);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(POLL_MAX);
+    }
+}
+
+/// The origin was heard of just now and has nothing more.
+fn has_all_there_is(info: &StreamInfo) -> bool {
+    let fresh = 0..=1_500_000_000;
+    info.mirror
+        .as_ref()
+        .is_some_and(|mirror| mirror.lag == 0 && mirror.error.is_none() && fresh.contains(&mirror.active))
+}
+
+/// Steps 4 and 5.
+async fn promote(shared: &Shared, session: &Session, state: &RecordState) -> Result<(), RecordError> {
+    let Some(info) = shared.jetstream.find_stream(&session.stream).await? else {
+        return fail(shared, session, "its stream was deleted").await;
+    };
+    if info.config.mirror.is_some() {
+        let mut config = info.config;
+        config.mirror = None;
+        config.other.insert("mirror_direct".to_owned(), false.into());
+        config.metadata.remove("weir.hold");
+        shared.jetstream.update_stream(&config).await?;
+    }
+    let last = state.stop_sequence.unwrap_or(u64::MAX);
+    delete_beyond(shared, session, last).await?;
+    let info = shared.jetstream.stream_info_with_deleted(&session.stream).await?;
+    let end = shared.jetstream.get_message(&session.stream, &MessageSelector::last_on(">")).await?;
+    let gaps = gaps(session, &info, end.as_ref().map(|message| message.sequence), last);
+    let last_message_at = end.map(|message| message.time);
+    let message_count = info.state.messages;
+    let key = session.session_id.key();
+    let described = gaps.clone();
+    shared
+        .sessions
+        .sessions()
+        .modify(&key, |row| {
+            row.end = state.stop_at;
+            row.end_sequence = state.stop_sequence;
+            row.message_count = message_count;
+            row.last_message_at = last_message_at;
+            row.gaps.clone_from(&described);
+            true
+        })
+        .await?;
+    shared
+        .states_modify(&key, |row| {
+            row.state = State::Stopped;
+            row.message_count = message_count;
+            row.last_message_at = last_message_at;
+            row.reason = (!gaps.is_empty()).then(|| format!("{} gaps; see the session", gaps.len()));
+            true
+        })
+        .await?;
+    if let Some(device) = &session.device_id {
+        shared.buffers.reconcile(device).await?;
+    }
+    Ok(())
+}
+
+async fn delete_beyond(shared: &Shared, session: &Session, last: u64) -> Result<(), JetStreamError> {
+    let jetstream = &shared.jetstream;
+    let state = jetstream.stream_info(&session.stream).await?.state;
+    if state.messages == 0 || state.last_seq <= last {
+        return Ok(());
+    }
+    if state.first_seq > last {
+        jetstream.purge_stream(&session.stream, &Purge::default()).await?;
+        return Ok(());
+    }
+    let mut deletes = stream::iter(last.saturating_add(1)..=state.last_seq)
+        .map(|sequence| jetstream.delete_message(&session.stream, sequence))
+        .buffered(DELETES_AT_ONCE);
+    while let Some(deleted) = deletes.next().await {
+        deleted?;
+    }
+    Ok(())
+}
+
+/// What is missing between the first and the last sequence that belong to a session. With a retention, what is missing at the
+/// front has run out; it is no gap.
+fn gaps(session: &Session, info: &StreamInfo, end: Option<u64>, last: u64) -> Vec<Gap> {
+    if last < session.start_sequence || last == u64::MAX {
+        return Vec::new();
+    }
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let front = info.state.first_seq.min(last.saturating_add(1));
+    if session.retention.is_none() && info.state.messages > 0 && front > session.start_sequence {
+        ranges.push((session.start_sequence, front - 1));
+    }
+    if session.retention.is_none() && info.state.messages == 0 {
+        ranges.push((session.start_sequence, last));
+    }
+    if let Some(end) = end {
+        for &missing in info.state.deleted.iter().flatten() {
+            if missing < session.start_sequence || missing >= end {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some(range) if range.1 + 1 == missing => range.1 = missing,
+                _ => ranges.push((missing, missing)),
+            }
+        }
+        if end < last {
+            ranges.push((end + 1, last));
+        }
+    }
+    let more = ranges.len().saturating_sub(GAPS_MAX);
+    let mut gaps: Vec<Gap> = ranges
+        .iter()
+        .take(GAPS_MAX)
+        .map(|&(first_sequence, last_sequence)| Gap {
+            first_sequence,
+            last_sequence,
+            reason: "these messages were no longer in the buffer when it was copied, or never in it"
+                .to_owned(),
+        })
+        .collect();
+    if let (true, Some(&(first_sequence, _)), Some(&(_, last_sequence))) =
+        (more > 0, ranges.get(GAPS_MAX), ranges.last())
+    {
+        gaps.push(Gap { first_sequence, last_sequence, reason: format!("{more} more gaps in this range") });
+    }
+    gaps
+}
+
+/// The end of a recording of all devices: its children end, then it does.
+async fn end_parent(shared: &Arc<Shared>, parent: &Session, state: &RecordState) -> Result<(), RecordError> {
+    let id = &parent.session_id;
+    let children = |session: &Session| session.parent.as_ref() == Some(id);
+    Box::pin(stop_where(shared, false, children, CATCH_UP_MAX * 2)).await?;
+    let family: Vec<Session> = shared.sessions.sessions().all().into_iter().filter(children).collect();
+    if family.iter().any(|child| shared.sessions.state_of(&child.session_id).is_none_or(State::is_active)) {
+        // A child is just being opened, or its post-roll is longer than this wait.
+        tokio::time::sleep(RETRY).await;
+        return Ok(());
+    }
+    let message_count = family.iter().map(|child| child.message_count).sum();
+    let last_message_at = family.iter().filter_map(|child| child.last_message_at).max();
+    let key = id.key();
+    shared
+        .sessions
+        .sessions()
+        .modify(&key, |row| {
+            row.end = state.stop_at;
+            row.message_count = message_count;
+            row.last_message_at = last_message_at;
+            true
+        })
+        .await?;
+    shared
+        .states_modify(&key, |row| {
+            row.state = State::Stopped;
+            row.message_count = message_count;
+            row.last_message_at = last_message_at;
+            true
+        })
+        .await?;
+    shared.buffers.reconcile_all().await;
+    Ok(())
+}
+
+/// The recording cannot be ended as it should.
+pub(super) async fn fail(shared: &Shared, session: &Session, reason: &str) -> Result<(), RecordError> {
+    let key = session.session_id.key();
+    let now = shared.now();
+    shared
+        .sessions
+        .sessions()
+        .modify(&key, |row| {
+            row.end = row.end.or(Some(now));
+            true
+        })
+        .await?;
+    shared
+        .states_modify(&key, |row| {
+            row.state = State::Failed;
+            row.reason = Some(reason.to_owned());
+            true
+        })
+        .await?;
+    if let Some(device) = &session.device_id {
+        shared.buffers.reconcile(device).await?;
+    }
+    Ok(())
+}
+
+impl Shared {
+    pub(super) fn ending_lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<Id>> {
+        self.ending.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Changes a state row and stamps it.
+    pub(super) async fn states_modify(
+        &self,
+        key: &str,
+        mut change: impl FnMut(&mut RecordState) -> bool,
+    ) -> Result<Option<RecordState>, RecordError> {
+        let changed = self
+            .sessions
+            .states()
+            .modify(key, |row| {
+                let changed = change(row);
+                if changed {
+                    row.updated_at = self.now();
+                }
+                changed
+            })
+            .await?;
+        Ok(changed)
+    }
+
+    /// Waits until a session is no longer active, as memory has it.
+    async fn wait_inactive(&self, session: &Id) {
+        let mut changes = self.sessions.states().changes();
+        loop {
+            changes.mark_unchanged();
+            if !self.sessions.state_of(session).is_some_and(State::is_active)
+                || changes.changed().await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(start_sequence: u64, retention: bool) -> Session {
+        let retention = if retention { json!("1h") } else { json!(null) };
+        serde_json::from_value(json!({
+            "session_id": "s", "start": "2026-01-01T00:00:00Z", "pre_roll": "0s", "post_roll": "0s",
+            "start_sequence": start_sequence, "retention": retention,
+        }))
+        .unwrap()
+    }
+
+    fn info(first: u64, last: u64, deleted: &[u64]) -> StreamInfo {
+        let messages = (last + 1).saturating_sub(first) - deleted.len() as u64;
+        serde_json::from_value(json!({
+            "config": {"name": "x"},
+            "state": {"messages": messages, "bytes": 0, "first_seq": first, "last_seq": last, "deleted": deleted},
+        }))
+        .unwrap()
+    }
+
+    fn ranges(session: &Session, info: &StreamInfo, end: Option<u64>, last: u64) -> Vec<(u64, u64)> {
+        gaps(session, info, end, last).iter().map(|gap| (gap.first_sequence, gap.last_sequence)).collect()
+    }
+
+    #[test]
+    fn every_missing_sequence_is_named_once() {
+        let plain = session(5, false);
+        assert_eq!(ranges(&plain, &info(5, 9, &[]), Some(9), 9), []);
+        assert_eq!(ranges(&plain, &info(5, 12, &[10, 11, 12]), Some(9), 9), []);
+        assert_eq!(ranges(&plain, &info(7, 12, &[9, 10]), Some(12), 12), [(5, 6), (9, 10)]);
+        assert_eq!(ranges(&plain, &info(5, 9, &[]), Some(9), 14), [(10, 14)]);
+        assert_eq!(ranges(&plain, &info(5, 4, &[]), None, 8), [(5, 8)]);
+        assert_eq!(ranges(&plain, &info(5, 4, &[]), None, 4), []);
+        assert_eq!(ranges(&session(5, true), &info(8, 12, &[10]), Some(12), 12), [(10, 10)]);
+    }
+
+    #[test]
+    fn countless_holes_are_summed_up() {
+        let deleted: Vec<u64> = (0..500).map(|n| 6 + 2 * n).collect();
+        let gaps = gaps(&session(5, false), &info(5, 2_000, &deleted), Some(2_000), 2_000);
+        assert_eq!(gaps.len(), GAPS_MAX + 1);
+        assert_eq!(gaps[GAPS_MAX].reason, "400 more gaps in this range");
+    }
+}
