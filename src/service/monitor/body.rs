@@ -17,7 +17,9 @@ use super::{Answer, Context};
 
 /// Longest a body may take to come.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest that is spent on throwing a body away, and longest silence meanwhile.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+const DISCARD_SILENCE: Duration = Duration::from_millis(500);
 
 /// Bytes of all bodies that are in memory at one time.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +103,8 @@ pub(super) async fn read(context: &Context, request: Request, max: usize) -> Res
 }
 
 async fn discard(mut chunks: BodyDataStream) {
-    let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+    let rest =
+        async { while let Ok(Some(Ok(_))) = tokio::time::timeout(DISCARD_SILENCE, chunks.next()).await {} };
     // After that the connection is closed with the answer unread, perhaps.
     drop(tokio::time::timeout(DISCARD_TIMEOUT, rest).await);
 }

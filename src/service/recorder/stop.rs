@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(500);
 const GAPS_MAX: usize = 100;
 const DELETES_AT_ONCE: usize = 64;
 
-/// Asks a session to end and waits up to `wait` for it.
+/// Asks a session to end and waits up to `wait` for it, unless it has a post-roll.
 pub(super) async fn stop(
     shared: &Arc<Shared>,
     session: &Id,
@@ -48,6 +48,8 @@ pub(super) async fn stop(
         return Ok(None);
     }
     let ending = drive(shared, &row.session_id);
+    // A post-roll is for what comes after the answer.
+    let wait = if now || row.post_roll.is_zero() { wait } else { Duration::ZERO };
     // Dropping the handle when the time is up leaves the end under way.
     drop(tokio::time::timeout(wait, ending).await);
     Ok(shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state.state))

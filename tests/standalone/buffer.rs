@@ -1,0 +1,116 @@
+//! Buffers follow the rows of their devices.
+
+use std::time::Duration;
+
+use serde_json::json;
+use weir::client::jetstream::Storage;
+use weir::client::kv::Bucket;
+
+use crate::fixture::Fixture;
+use crate::support::eventually;
+
+#[tokio::test]
+async fn a_buffer_is_a_stream_on_the_devices_subjects() {
+    let fixture = Fixture::start().await;
+    fixture.enable_buffer("dev.1", "2m").await;
+    let config = fixture.js.stream_info("STREAMS_BUFFER_dev=2E1").await.unwrap().config;
+    assert_eq!(config.subjects, ["t.monitor.dev=2E1", "t.monitor.dev=2E1.>"]);
+    assert_eq!((config.max_age, config.storage), (120_000_000_000, Storage::Memory));
+    fixture.publish("dev=2E1", 0..3).await;
+    fixture.publish("dev=2E1.deep.er", 3..4).await;
+    fixture.publish("dev-1", 100..101).await;
+    assert_eq!(fixture.numbers("STREAMS_BUFFER_dev=2E1").await, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn old_messages_leave_the_buffer() {
+    let fixture = Fixture::start().await;
+    fixture.enable_buffer("dev-1", "1s").await;
+    fixture.publish("dev-1", 0..5).await;
+    fixture.until_count("STREAMS_BUFFER_dev-1", 5).await;
+    fixture.until_count("STREAMS_BUFFER_dev-1", 0).await;
+}
+
+#[tokio::test]
+async fn a_row_written_by_another_client_changes_the_buffer() {
+    let fixture = Fixture::start().await;
+    let bucket = Bucket::open(&fixture.js, "t_devices").await.unwrap();
+    let max_age = |age: Duration| {
+        let js = fixture.js.clone();
+        async move {
+            eventually("the buffer has the window", || async {
+                let info = js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap()?;
+                (u128::try_from(info.config.max_age).unwrap() == age.as_nanos()).then_some(info)
+            })
+            .await
+        }
+    };
+    bucket.put("dev-1", r#"{"device_id":"dev-1","buffer":"2m"}"#.into()).await.unwrap();
+    max_age(Duration::from_secs(120)).await;
+    fixture.publish("dev-1", 0..3).await;
+    bucket.put("dev-1", r#"{"device_id":"dev-1","buffer":{"window":"3m"}}"#.into()).await.unwrap();
+    assert_eq!(max_age(Duration::from_secs(180)).await.state.messages, 3);
+    let off = r#"{"device_id":"dev-1","buffer":{"window":"3m","enabled":false}}"#;
+    bucket.put("dev-1", off.into()).await.unwrap();
+    eventually("the buffer is gone", || async {
+        fixture.js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let (_, buffer) = fixture.http("GET", "/api/v1/buffers/dev-1", "").await;
+    assert_eq!((&buffer["enabled"], &buffer["window"]), (&json!(false), &json!("3m")));
+    bucket
+        .put("dev-2", r#"{"device_id":"dev-2","buffer":{"window":"1m","storage":"file"}}"#.into())
+        .await
+        .unwrap();
+    let info = eventually("a buffer on file", || async {
+        fixture.js.find_stream("STREAMS_BUFFER_dev-2").await.unwrap()
+    })
+    .await;
+    assert_eq!(info.config.storage, Storage::File);
+    bucket.delete("dev-2").await.unwrap();
+    eventually("the buffer went with its device", || async {
+        fixture.js.find_stream("STREAMS_BUFFER_dev-2").await.unwrap().is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_waits_for_the_last_recording_to_end() {
+    let fixture = Fixture::start().await;
+    fixture.enable_buffer("dev-1", "2m").await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    let (status, answer) = fixture.http("DELETE", "/api/v1/buffers/dev-1", "").await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["problem"].as_str().unwrap().contains("being recorded"), "{answer}");
+    fixture.publish("dev-1", 0..10).await;
+    fixture.until_count("STREAMS_REC_s1", 10).await;
+    fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    assert_eq!(fixture.js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap(), None);
+    assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..10).collect::<Vec<u32>>());
+}
+
+#[tokio::test]
+async fn devices_are_set_merged_listed_and_deleted() {
+    let fixture = Fixture::start().await;
+    let put = |path: &'static str, body: &'static str| fixture.http("PUT", path, body);
+    let (status, _) = put("/api/v1/devices/DEV-A", r#"{"description":"pump","location":"cellar"}"#).await;
+    assert_eq!(status, 200);
+    let (_, device) = put("/api/v1/devices/DEV-A", r#"{"owner":"ann","location":"attic"}"#).await;
+    assert_eq!(
+        (&device["description"], &device["location"], &device["owner"]),
+        (&json!("pump"), &json!("attic"), &json!("ann"))
+    );
+    assert!(device["updated"].as_str().unwrap().ends_with('Z'));
+    let bucket = Bucket::open(&fixture.js, "t_devices").await.unwrap();
+    assert_eq!(bucket.keys().await.unwrap(), ["dev-a"]);
+    assert_eq!(put("/api/v1/devices/dev-a", r#"{"owner":"bob"}"#).await.0, 409);
+    assert_eq!(put("/api/v1/devices/DEV-A", "{}").await.0, 400);
+    assert_eq!(put("/api/v1/devices/DEV-A", r#"{"colour":"red"}"#).await.0, 400);
+    assert_eq!(put("/api/v1/devices/DEV-A", r#"{"buffer":{"window":"50ms"}}"#).await.0, 400);
+    assert_eq!(fixture.http("GET", "/api/v1/devices/other", "").await.0, 404);
+    let (_, all) = fixture.http("GET", "/api/v1/devices", "").await;
+    assert_eq!(all["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(fixture.http("DELETE", "/api/v1/devices/DEV-A", "").await.0, 200);
+    assert_eq!(bucket.keys().await.unwrap(), Vec::<String>::new());
+    assert_eq!(fixture.http("DELETE", "/api/v1/devices/DEV-A", "").await.0, 404);
+}

@@ -1,0 +1,157 @@
+//! The controller's requests: what they answer and what they refuse.
+
+use serde_json::json;
+use weir::service::session::State;
+
+use crate::fixture::{Fixture, config, services};
+use crate::support::eventually;
+
+#[tokio::test]
+async fn a_session_goes_from_running_to_stopped_and_its_rows_say_so() {
+    let fixture = Fixture::start().await;
+    let start = json!({"action": "start", "device_id": "dev-1", "session_id": "s1"});
+    let started = fixture.done(start.clone()).await;
+    assert_eq!((started.session_id.as_deref(), started.state), (Some("s1"), Some(State::Running)));
+    let again = fixture.ask(start.clone()).await;
+    assert!(!again.ok && again.message.contains("already running"), "{again:?}");
+    fixture.publish("dev-1", 0..100).await;
+    let row = eventually("the state row counts", || async {
+        let row = fixture.services().recorder().sessions().states().cached("s1")?;
+        (row.message_count == 100).then_some(row)
+    })
+    .await;
+    assert!(row.last_message_at.is_some() && row.updated_at >= row.started_at);
+    assert_eq!(fixture.done(json!({"action": "stop", "session_id": "s1"})).await.state, Some(State::Stopped));
+    let status = fixture.done(json!({"action": "status", "session_id": "s1"})).await.status.unwrap();
+    assert_eq!((status.state, status.message_count), (State::Stopped, 100));
+    let nothing = fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    assert_eq!(nothing.message, "no active recording");
+    let reused = fixture.ask(start).await;
+    assert!(!reused.ok && reused.message.contains("exists already"), "{reused:?}");
+    assert_eq!(fixture.messages("STREAMS_REC_s1").await.len(), 100);
+    assert_eq!(fixture.done(json!({"action": "delete", "session_id": "s1"})).await.count, Some(1));
+    assert_eq!(fixture.js.find_stream("STREAMS_REC_s1").await.unwrap(), None);
+    assert!(!fixture.ask(json!({"action": "show", "session_id": "s1"})).await.ok);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_with_a_reason() {
+    let fixture = Fixture::start().await;
+    fixture.enable_buffer("short", "10s").await;
+    for (request, reason) in [
+        (json!({"action": "start", "device_id": ""}), "device_id: the id is empty"),
+        (json!({"action": "start", "subject": ""}), "subject \"\" names no device"),
+        (json!({"action": "start", "subject": "other.dev"}), "names no device"),
+        (json!({"action": "start", "device_id": "a", "subject": "t.monitor.b"}), "different devices"),
+        (json!({"action": "start", "device_id": "a", "session_id": " "}), "session_id: the id is empty"),
+        (json!({"action": "start", "device_id": "a", "pre_roll": "soon"}), "\"soon\" is not a duration"),
+        (
+            json!({"action": "start", "device_id": "a", "retention": "1ms"}),
+            "retention 1ms is shorter than 100ms",
+        ),
+        (json!({"action": "start", "device_id": "a", "pre_roll": "1s"}), "no buffer"),
+        (
+            json!({"action": "start", "device_id": "short", "pre_roll": "11s"}),
+            "longer than the buffer window 10s",
+        ),
+        (json!({"action": "dance"}), "unknown variant `dance`"),
+        (json!({"action": "stop"}), "session_id or a device_id"),
+        (json!({"action": "show", "session_id": "none"}), "no session \"none\""),
+        (json!({"action": "delete", "session_id": "none"}), "no session \"none\""),
+        (json!([1]), "cannot be read"),
+    ] {
+        let response = fixture.ask(request.clone()).await;
+        assert!(!response.ok && response.message.contains(reason), "{request}: {response:?}");
+    }
+    let response = fixture.ask_raw("{\"action\":".to_owned()).await;
+    assert!(!response.ok && response.message.contains("cannot be read"), "{response:?}");
+    assert_eq!(fixture.done(json!({"action": "list"})).await.total, Some(0));
+    let unknown = fixture.done(json!({"action": "stop", "session_id": "none"})).await;
+    assert_eq!(unknown.message, "no active recording");
+}
+
+#[tokio::test]
+async fn recordings_of_a_device_overlap_unless_one_is_exclusive() {
+    let fixture = Fixture::start().await;
+    let start = |session: &str, exclusive: bool| json!({"action": "start", "subject": "t.monitor.dev-1", "session_id": session, "exclusive": exclusive});
+    for session in ["a", "b", "c"] {
+        fixture.done(start(session, false)).await;
+        fixture.publish("dev-1", 0..10).await;
+    }
+    let refused = fixture.ask(start("only", true)).await;
+    assert!(!refused.ok && refused.message.contains("\"a\""), "{refused:?}");
+    fixture.done(json!({"action": "start", "device_id": "dev-2", "session_id": "d"})).await;
+    let stopped = fixture.done(json!({"action": "stop", "device_id": "dev-1"})).await;
+    assert_eq!(stopped.count, Some(3), "{stopped:?}");
+    for (session, count) in [("a", 30), ("b", 20), ("c", 10)] {
+        assert_eq!(fixture.messages(&format!("STREAMS_REC_{session}")).await.len(), count, "{session}");
+    }
+    assert_eq!(
+        fixture.done(json!({"action": "status", "session_id": "d"})).await.state,
+        Some(State::Running)
+    );
+    fixture.done(start("only", true)).await;
+    let refused = fixture.ask(start("late", false)).await;
+    assert!(!refused.ok && refused.message.contains("exclusively"), "{refused:?}");
+    assert_eq!(fixture.done(json!({"action": "stop-all"})).await.count, Some(2));
+    assert_eq!(fixture.done(json!({"action": "purge-all"})).await.count, Some(5));
+    assert_eq!(fixture.js.stream_names(Some("t.monitor.>")).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_processes_answer_each_request_once_and_share_the_work() {
+    let fixture = Fixture::start().await;
+    let second = services(&fixture.server, config()).await;
+    let inbox = fixture.client.new_inbox();
+    let mut answers = fixture.client.subscribe(&inbox).unwrap();
+    for n in 0..20 {
+        let request = json!({"action": "start", "device_id": "dev-1", "session_id": format!("s{n}")});
+        fixture
+            .client
+            .publish_with_reply("t.record.cmd", &inbox, None, request.to_string().into())
+            .await
+            .unwrap();
+    }
+    for _ in 0..20 {
+        let answer = answers.next().await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(answers.try_next().is_none(), "a request was answered twice");
+    // Either can end what the other has started.
+    for n in 0..20 {
+        fixture.done(json!({"action": "stop", "session_id": format!("s{n}")})).await;
+    }
+    second.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn http_does_the_same() {
+    let fixture = Fixture::start().await;
+    let (status, started) =
+        fixture.http("POST", "/api/v1/recordings", r#"{"device_id":"dev-1","session_id":"s 1"}"#).await;
+    assert_eq!((status, &started["state"]), (201, &json!("running")), "{started}");
+    assert_eq!(
+        fixture.http("POST", "/api/v1/recordings", r#"{"device_id":"dev-1","session_id":"s 1"}"#).await.0,
+        409
+    );
+    assert_eq!(fixture.http("POST", "/api/v1/recordings", r#"{"device":"dev-1"}"#).await.0, 400);
+    fixture.http("POST", "/monitor/dev-1", r#"[{"type":"a"}]"#).await;
+    let (_, shown) = fixture.http("GET", "/api/v1/recordings/s%201", "").await;
+    assert_eq!(shown["session"]["message_count"], 1, "{shown}");
+    assert_eq!(
+        fixture.http("GET", "/api/v1/recordings/s%201/status", "").await.1["status"]["state"],
+        "running"
+    );
+    assert_eq!(fixture.http("DELETE", "/api/v1/recordings/s%201", "").await.0, 409);
+    let (_, stopped) = fixture.http("POST", "/api/v1/recordings/s%201/stop", "").await;
+    assert_eq!(stopped["state"], "stopped", "{stopped}");
+    let (_, listed) = fixture.http("GET", "/api/v1/recordings?device_id=dev-1&limit=10", "").await;
+    assert_eq!((&listed["total"], &listed["sessions"][0]["state"]), (&json!(1), &json!("stopped")));
+    assert_eq!(fixture.http("POST", "/api/v1/recordings/stop", "").await.1["message"], "no active recording");
+    assert_eq!(fixture.http("DELETE", "/api/v1/recordings/s%201", "").await.0, 200);
+    assert_eq!(fixture.http("GET", "/api/v1/recordings/s%201", "").await.0, 404);
+    assert_eq!(fixture.http("DELETE", "/api/v1/recordings", "").await.1["count"], 0);
+    assert_eq!(fixture.http("GET", "/api/v1/health", "").await.0, 200);
+}

@@ -1,0 +1,130 @@
+//! Ends and crashes: what a killed process leaves behind is finished by the next, and a killed server loses nothing that was
+//! recorded.
+
+use std::time::Duration;
+
+use serde_json::json;
+use weir::client::kv::Bucket;
+use weir::service::session::{RecordState, State};
+
+use crate::fixture::{Fixture, config, services};
+use crate::support::eventually;
+
+async fn until_stopped(fixture: &Fixture, session: &str) -> RecordState {
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    eventually("the session is stopped", || async {
+        let row: RecordState = serde_json::from_slice(&states.get(session).await.unwrap()?).unwrap();
+        (row.state == State::Stopped).then_some(row)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_recordings_with_their_final_counts() {
+    let mut fixture = Fixture::start().await;
+    fixture
+        .done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1", "post_roll": "1h"}))
+        .await;
+    fixture.publish("dev-1", 0..10).await;
+    assert_eq!(fixture.services.take().unwrap().shutdown().await.unwrap(), 1);
+    let row = until_stopped(&fixture, "s1").await;
+    assert_eq!(row.message_count, 10);
+}
+
+#[tokio::test]
+async fn a_recording_without_its_process_goes_on_and_is_looked_after_by_the_next() {
+    let mut fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    fixture.publish("dev-1", 0..5).await;
+    // Dropped without shutdown, as a kill leaves it.
+    drop(fixture.services.take());
+    fixture.publish("dev-1", 5..10).await;
+    fixture.services = Some(services(&fixture.server, config()).await);
+    fixture.publish("dev-1", 10..15).await;
+    fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..15).collect::<Vec<u32>>());
+}
+
+#[tokio::test]
+async fn an_end_that_was_interrupted_at_any_step_is_finished() {
+    for (state, sequence) in [("stopping", None), ("stopping", Some(8)), ("promoting", Some(8))] {
+        let mut fixture = Fixture::start().await;
+        fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+        fixture.publish("dev-1", 0..8).await;
+        fixture.until_count("STREAMS_REC_s1", 8).await;
+        drop(fixture.services.take());
+        let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+        let mut row: serde_json::Value =
+            serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
+        let now = fixture.js.stream_info("STREAMS_BUFFER_dev-1").await.unwrap().ts.unwrap();
+        row["state"] = json!(state);
+        row["stop_at"] = json!(weir_protocol::time::format_rfc3339(now));
+        if let Some(sequence) = sequence {
+            row["stop_sequence"] = json!(sequence);
+        }
+        states.put("s1", row.to_string().into()).await.unwrap();
+        fixture.publish("dev-1", 8..20).await;
+        fixture.until_count("STREAMS_REC_s1", 20).await;
+        fixture.services = Some(services(&fixture.server, config()).await);
+        let row = until_stopped(&fixture, "s1").await;
+        assert_eq!((row.message_count, row.stop_sequence, row.reason), (8, Some(8), None), "{state}");
+        assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..8).collect::<Vec<u32>>());
+        let config = fixture.js.stream_info("STREAMS_REC_s1").await.unwrap().config;
+        assert_eq!(config.mirror, None, "{state}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_was_interrupted_is_finished() {
+    let mut fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    drop(fixture.services.take());
+    // As if the process had died between the description and everything after it.
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    states.purge("s1").await.unwrap();
+    fixture.js.delete_stream("STREAMS_REC_s1").await.unwrap();
+    fixture.publish("dev-1", 0..5).await;
+    fixture.services = Some(services(&fixture.server, config()).await);
+    fixture.until_count("STREAMS_REC_s1", 5).await;
+    fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_deleted_stream_ends_its_session_as_failed() {
+    let fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    fixture.js.delete_stream("STREAMS_REC_s1").await.unwrap();
+    eventually("the session has failed", || async {
+        let status = fixture.done(json!({"action": "status", "session_id": "s1"})).await.status.unwrap();
+        (status.state == State::Failed && status.reason.is_some()).then_some(())
+    })
+    .await;
+    fixture.done(json!({"action": "delete", "session_id": "s1"})).await;
+}
+
+#[tokio::test]
+async fn a_killed_server_keeps_the_recording_and_the_services_go_on_with_it() {
+    let mut fixture = Fixture::start().await;
+    fixture.enable_buffer("dev-1", "5m").await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    let (status, answer) =
+        fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t","data":0},{"type":"t","data":1}]"#).await;
+    assert_eq!((status, &answer["durability"]), (200, &json!("disk")));
+    let address = fixture.server.client_address().to_owned();
+    fixture.server.kill().await;
+    assert_eq!(fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t"}]"#).await.0, 503);
+    fixture.server.restart_at(&address).await;
+    eventually("events are accepted again", || async {
+        let (status, _) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t","data":2}]"#).await;
+        (status == 200).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stopped = fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    assert!(stopped.ok);
+    until_stopped(&fixture, "s1").await;
+    let mut numbers = fixture.numbers("STREAMS_REC_s1").await;
+    numbers.dedup();
+    assert_eq!(numbers, [0, 1, 2]);
+}

@@ -1,0 +1,157 @@
+//! A server, a connection, and services with names of their own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use weir::client::jetstream::{JetStream, StoredMessage};
+use weir::client::{Client, Options};
+use weir::service::command::Response;
+use weir::service::monitor::HttpConfig;
+use weir::service::names::Names;
+use weir::service::{ServiceConfig, Services};
+use weir::sys::clock::SystemClock;
+
+use crate::support::{PATIENCE, Server, eventually};
+
+pub(crate) struct Fixture {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) js: JetStream,
+    pub(crate) services: Option<Services>,
+}
+
+pub(crate) fn names() -> Names {
+    Names {
+        monitor: "t.monitor".to_owned(),
+        command: "t.record.cmd".to_owned(),
+        command_queue: "t-controllers".to_owned(),
+        playback: "t.playback".to_owned(),
+        devices: "t_devices".to_owned(),
+        sessions: "t_session".to_owned(),
+        record_state: "t_record_state".to_owned(),
+        replay_state: "t_replay_state".to_owned(),
+    }
+}
+
+pub(crate) fn config() -> ServiceConfig {
+    ServiceConfig {
+        names: names(),
+        http: Some(HttpConfig { listen: "127.0.0.1:0".to_owned(), ..HttpConfig::default() }),
+        refresh: Duration::from_millis(500),
+        progress: Duration::from_millis(200),
+        ..ServiceConfig::default()
+    }
+}
+
+pub(crate) async fn services(server: &Server, config: ServiceConfig) -> Services {
+    let client = Client::connect(&server.url(), Options::named("services")).await.unwrap();
+    weir::service::start(client, SystemClock::shared(), config).await.unwrap()
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::with(config()).await
+    }
+
+    pub(crate) async fn with(config: ServiceConfig) -> Self {
+        let server = Server::broker().start().await;
+        let services = Some(services(&server, config).await);
+        let client = Client::connect(&server.url(), Options::named("test")).await.unwrap();
+        let js = client.jetstream();
+        Self { server, client, js, services }
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        self.services.as_ref().unwrap()
+    }
+
+    /// Posts a body to the monitor or the API; the status and the JSON of the answer.
+    pub(crate) async fn http(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let address = self.services().http_address().unwrap();
+        http(&address.to_string(), method, path, &[], body.as_bytes()).await
+    }
+
+    /// A request to the controller.
+    pub(crate) async fn ask(&self, request: Value) -> Response {
+        self.ask_raw(request.to_string()).await
+    }
+
+    pub(crate) async fn ask_raw(&self, request: String) -> Response {
+        let reply = self.client.request("t.record.cmd", None, request.into(), PATIENCE).await.unwrap();
+        serde_json::from_slice(&reply.payload).unwrap()
+    }
+
+    /// A request that must be carried out.
+    pub(crate) async fn done(&self, request: Value) -> Response {
+        let response = self.ask(request.clone()).await;
+        assert!(response.ok, "{request}: {response:?}");
+        response
+    }
+
+    pub(crate) async fn enable_buffer(&self, device: &str, window: &str) {
+        let body = json!({"window": window}).to_string();
+        let (status, answer) = self.http("PUT", &format!("/api/v1/buffers/{device}"), &body).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Publishes numbered messages of a device over NATS.
+    pub(crate) async fn publish(&self, device: &str, numbers: std::ops::Range<u32>) {
+        for n in numbers {
+            self.client.publish(&format!("t.monitor.{device}"), None, n.to_string().into()).await.unwrap();
+        }
+        self.client.flush().await.unwrap();
+    }
+
+    pub(crate) async fn messages(&self, stream: &str) -> Vec<StoredMessage> {
+        let mut reader = self.js.reader(stream, 1, None);
+        let mut all = Vec::new();
+        while let Some(message) = reader.next().await.unwrap() {
+            all.push(message);
+        }
+        all
+    }
+
+    /// The numbers in a stream's payloads.
+    pub(crate) async fn numbers(&self, stream: &str) -> Vec<u32> {
+        let text = |payload: &Bytes| String::from_utf8_lossy(payload).parse().unwrap();
+        self.messages(stream).await.iter().map(|message| text(&message.payload)).collect()
+    }
+
+    pub(crate) async fn until_count(&self, stream: &str, count: u64) {
+        eventually(&format!("{stream} has {count} messages"), || async {
+            let info = self.js.find_stream(stream).await.unwrap()?;
+            (info.state.messages == count).then_some(())
+        })
+        .await;
+    }
+}
+
+/// One HTTP/1.1 request over a connection of its own.
+pub(crate) async fn http(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, Value) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head.push_str(&format!("Host: {address}\r\n"));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}"));
+    (status, json)
+}

@@ -1,0 +1,180 @@
+//! `POST /monitor/{device}`: what is accepted, what is refused, and how safe it is afterwards.
+
+use serde_json::{Value, json};
+use weir::client::jetstream::StreamConfig;
+use weir::service::ServiceConfig;
+use weir::service::device::BufferSetting;
+use weir::service::monitor::HttpConfig;
+
+use crate::fixture::{Fixture, config, http};
+
+#[tokio::test]
+async fn events_become_messages_in_array_order() {
+    let fixture = Fixture::start().await;
+    let mut live = fixture.client.subscribe("t.monitor.>").unwrap();
+    fixture.client.flush().await.unwrap();
+    let body = r#"[{"id":"e1","type":"state","symbol":"demo/temp","timestamp":"2026-01-01T00:00:00Z","data":{"c":21.5},
+        "device":"evil"},{"type":"call"}]"#;
+    let (status, answer) = fixture.http("POST", "/monitor/dev-1", body).await;
+    assert_eq!((status, &answer), (200, &json!({"accepted": 2, "duplicates": 0, "durability": "none"})));
+    let first = live.next().await.unwrap();
+    assert_eq!((first.subject.as_str(), &first.payload[..]), ("t.monitor.dev-1", &br#"{"c":21.5}"#[..]));
+    for (name, value) in [
+        ("X-Monitor-Device", "dev-1"),
+        ("X-Monitor-Id", "e1"),
+        ("X-Monitor-Type", "state"),
+        ("X-Monitor-Timestamp", "2026-01-01T00:00:00Z"),
+        ("X-Monitor-Symbol", "demo/temp"),
+        ("Nats-Msg-Id", "e1"),
+    ] {
+        assert_eq!(first.header(name), Some(value), "{name}");
+    }
+    let second = live.next().await.unwrap();
+    assert!(second.header("X-Monitor-Id").is_some_and(|id| !id.is_empty()));
+    assert!(second.header("X-Monitor-Timestamp").is_some_and(|time| time.ends_with('Z')));
+    assert_eq!(second.header("Nats-Msg-Id"), None);
+    let (status, device) = fixture.http("GET", "/api/v1/devices/dev-1", "").await;
+    assert_eq!((status, &device["device_id"]), (200, &json!("dev-1")));
+}
+
+#[tokio::test]
+async fn nothing_of_a_bad_request_is_published() {
+    let fixture = Fixture::start().await;
+    let mut live = fixture.client.subscribe("t.monitor.>").unwrap();
+    fixture.client.flush().await.unwrap();
+    let good = r#"[{"type":"a"}]"#;
+    let too_large = format!(r#"[{{"type":"a"}},{{"type":"b","data":"{}"}}]"#, "x".repeat(1 << 20));
+    for (method, path, body, status) in [
+        ("POST", "/monitor/dev-1", "", 400),
+        ("POST", "/monitor/dev-1", "hello", 400),
+        ("POST", "/monitor/dev-1", "[]", 400),
+        ("POST", "/monitor/dev-1", r#"{"type":"a"}"#, 400),
+        ("POST", "/monitor/dev-1", r#"[{"type":"a"},{"type":""}]"#, 400),
+        ("POST", "/monitor/dev-1", &too_large, 413),
+        ("POST", "/monitor/", good, 400),
+        ("POST", "/monitor", good, 400),
+        ("POST", "/monitor/%20", good, 400),
+        ("POST", "/monitor/%ff", good, 400),
+        ("POST", "/monitor/a%0ab", good, 400),
+        ("POST", "/monitor/a/b", good, 404),
+        ("GET", "/monitor/dev-1", "", 405),
+        ("POST", "/nothing", good, 404),
+    ] {
+        let (got, answer) = fixture.http(method, path, body).await;
+        assert_eq!(got, status, "{method} {path}: {answer}");
+        assert!(answer["error"].as_str().is_some_and(|reason| !reason.is_empty()), "{path}: {answer}");
+    }
+    fixture.client.publish("t.monitor.end", None, "end".into()).await.unwrap();
+    assert_eq!(live.next().await.unwrap().subject, "t.monitor.end");
+}
+
+#[tokio::test]
+async fn ids_are_encoded_and_case_twins_refused() {
+    let fixture = Fixture::start().await;
+    let mut live = fixture.client.subscribe("t.monitor.>").unwrap();
+    fixture.client.flush().await.unwrap();
+    for (path, subject) in [("a.b", "t.monitor.a=2Eb"), ("*", "t.monitor.=2A"), ("a%20b", "t.monitor.a=20b")]
+    {
+        let (status, answer) = fixture.http("POST", &format!("/monitor/{path}"), r#"[{"type":"a"}]"#).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(live.next().await.unwrap().subject, subject);
+    }
+    assert_eq!(fixture.http("POST", "/monitor/Pump", r#"[{"type":"a"}]"#).await.0, 200);
+    let (status, answer) = fixture.http("POST", "/monitor/pump", r#"[{"type":"a"}]"#).await;
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("\"Pump\""), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_above_the_limit_and_foreign_requests_are_refused() {
+    let limit = HttpConfig { body_bytes_max: 1000, ..config().http.unwrap() };
+    let fixture = Fixture::with(ServiceConfig { http: Some(limit), ..config() }).await;
+    let address = fixture.services().http_address().unwrap().to_string();
+    let long = format!(r#"[{{"type":"a","data":"{}"}}]"#, "x".repeat(2_000_000));
+    assert_eq!(fixture.http("POST", "/monitor/dev-1", &long).await.0, 413);
+    let good = br#"[{"type":"a"}]"#;
+    for headers in [[("Host", "evil.example")], [("Origin", "https://evil.example")]] {
+        let (status, answer) = http(&address, "POST", "/monitor/dev-1", &headers, good).await;
+        assert_eq!(status, 403, "{answer}");
+    }
+    let own = format!("http://{address}");
+    assert_eq!(http(&address, "POST", "/monitor/dev-1", &[("Origin", own.as_str())], good).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_buffered_batch_is_stored_when_the_answer_comes_and_a_retry_adds_nothing() {
+    let fixture = Fixture::start().await;
+    fixture.enable_buffer("dev-1", "5m").await;
+    let events: Vec<Value> =
+        (0..1000).map(|n| json!({"id": format!("e{n}"), "type": "t", "data": n})).collect();
+    let body = json!(events).to_string();
+    let (status, answer) = fixture.http("POST", "/monitor/dev-1", &body).await;
+    assert_eq!((status, &answer), (200, &json!({"accepted": 1000, "duplicates": 0, "durability": "memory"})));
+    assert_eq!(fixture.js.stream_info("STREAMS_BUFFER_dev-1").await.unwrap().state.messages, 1000);
+    let (_, again) = fixture.http("POST", "/monitor/dev-1", &body).await;
+    assert_eq!(again, json!({"accepted": 1000, "duplicates": 1000, "durability": "memory"}));
+    assert_eq!(fixture.numbers("STREAMS_BUFFER_dev-1").await, (0..1000).collect::<Vec<u32>>());
+}
+
+#[tokio::test]
+async fn a_recorded_batch_is_in_every_recording_when_the_answer_comes() {
+    let fixture = Fixture::start().await;
+    for session in ["a", "b"] {
+        fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": session})).await;
+    }
+    for n in 0..20_u64 {
+        let (status, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t"},{"type":"t"}]"#).await;
+        assert_eq!((status, &answer["durability"]), (200, &json!("disk")), "{answer}");
+        for session in ["a", "b"] {
+            let info = fixture.js.stream_info(&format!("STREAMS_REC_{session}")).await.unwrap();
+            assert_eq!(info.state.messages, 2 * (n + 1), "{session}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_default_buffer_holds_the_first_event_of_a_new_device() {
+    let fixture =
+        Fixture::with(ServiceConfig { default_buffer: Some(BufferSetting::default()), ..config() }).await;
+    let (_, answer) = fixture.http("POST", "/monitor/new", r#"[{"type":"first"}]"#).await;
+    assert_eq!(answer["durability"], "memory", "{answer}");
+    assert_eq!(fixture.messages("STREAMS_BUFFER_new").await.len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_buffer_nothing_is_stored() {
+    let fixture = Fixture::start().await;
+    let streams = fixture.js.stream_names(Some("t.monitor.>")).await.unwrap();
+    assert_eq!(fixture.http("POST", "/monitor/dev-1", r#"[{"type":"a"}]"#).await.0, 200);
+    assert_eq!(fixture.js.stream_names(Some("t.monitor.>")).await.unwrap(), streams);
+}
+
+#[tokio::test]
+async fn auto_recording_starts_once_however_many_posts_come_first() {
+    let fixture = std::sync::Arc::new(Fixture::with(ServiceConfig { auto_record: true, ..config() }).await);
+    let posts = (0..50).map(|_| {
+        let fixture = fixture.clone();
+        async move { fixture.http("POST", "/monitor/new", r#"[{"type":"a"}]"#).await.0 }
+    });
+    assert_eq!(futures_util::future::join_all(posts).await, vec![200; 50]);
+    let listed = fixture.done(json!({"action": "list"})).await;
+    assert_eq!(listed.total, Some(1));
+    assert_eq!(listed.sessions.unwrap()[0].session.device_id.as_ref().unwrap().as_str(), "new");
+}
+
+#[tokio::test]
+async fn a_stream_of_the_users_own_is_named() {
+    let fixture = Fixture::start().await;
+    let own = StreamConfig { subjects: vec!["t.monitor.>".to_owned()], ..StreamConfig::named("MINE") };
+    fixture.js.create_stream(&own).await.unwrap();
+    let (status, answer) = fixture.http("PUT", "/api/v1/buffers/dev-1", r#"{"window":"1m"}"#).await;
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("\"MINE\""), "{answer}");
+    let (_, buffer) = fixture.http("GET", "/api/v1/buffers/dev-1", "").await;
+    assert_eq!((&buffer["enabled"], &buffer["active"]), (&json!(true), &json!(false)));
+    assert!(buffer["problem"].as_str().unwrap().contains("MINE"), "{buffer}");
+    let start = fixture.ask(json!({"action": "start", "device_id": "dev-1"})).await;
+    assert!(!start.ok && start.message.contains("MINE"), "{start:?}");
+    let (status, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"a"}]"#).await;
+    assert_eq!((status, &answer["durability"]), (200, &json!("disk")), "{answer}");
+}
