@@ -7,10 +7,12 @@
 mod connection;
 mod data;
 mod demo;
+mod device;
 mod failure;
 mod identity;
 mod log;
 mod output;
+mod record;
 mod serve;
 mod task;
 
@@ -34,6 +36,14 @@ enum Command {
     /// Run the broker and the services
     #[command(visible_alias = "run")]
     Serve(ServeArgs),
+
+    /// Describe devices and buffer their messages
+    #[command(subcommand, visible_alias = "dev")]
+    Device(device::DeviceCommand),
+
+    /// Record devices, and look after recordings
+    #[command(subcommand, visible_alias = "recordings")]
+    Record(record::RecordCommand),
 
     /// Generate messages from a template, publish them, watch them
     #[command(subcommand)]
@@ -72,6 +82,8 @@ fn finish(outcome: Outcome) -> ExitCode {
 fn run(command: Command) -> Outcome {
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Device(command) => device::run(command),
+        Command::Record(command) => record::run(command),
         Command::Data(command) => data::run(command),
         Command::Completions { shell } => completions(shell),
     }

@@ -26,9 +26,9 @@ pub(crate) fn bytes(payload: &[u8]) -> Outcome {
         .map_err(|error| Failure::output(&error))
 }
 
-/// Prints a value as indented JSON.
-pub(crate) fn json(value: &impl Serialize) -> Outcome {
-    match serde_json::to_string_pretty(value) {
+/// Prints a record as one line of JSON.
+pub(crate) fn record(value: &impl Serialize) -> Outcome {
+    match serde_json::to_string(value) {
         Ok(text) => line(text),
         Err(error) => Err(Failure::new(format!("the answer does not fit JSON: {error}"))),
     }
