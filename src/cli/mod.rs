@@ -13,6 +13,7 @@ mod identity;
 mod log;
 mod output;
 mod record;
+mod replay;
 mod serve;
 mod task;
 
@@ -44,6 +45,10 @@ enum Command {
     /// Record devices, and look after recordings
     #[command(subcommand, visible_alias = "recordings")]
     Record(record::RecordCommand),
+
+    /// Publish a recording again, with its timing
+    #[command(visible_alias = "play")]
+    Replay(Box<replay::ReplayArgs>),
 
     /// Generate messages from a template, publish them, watch them
     #[command(subcommand)]
@@ -84,6 +89,7 @@ fn run(command: Command) -> Outcome {
         Command::Serve(args) => serve::run(args),
         Command::Device(command) => device::run(command),
         Command::Record(command) => record::run(command),
+        Command::Replay(args) => replay::run(*args),
         Command::Data(command) => data::run(command),
         Command::Completions { shell } => completions(shell),
     }

@@ -27,7 +27,8 @@ use crate::client::jetstream::{JetStream, JetStreamError, MessageSelector, Reade
 use crate::client::{Client, PublishError, UnavailableError};
 use crate::sys::clock::SharedClock;
 use crate::sys::task;
-use pacer::{Control, Paced};
+pub use pacer::Control;
+use pacer::Paced;
 use schedule::Pace;
 
 /// The device a message was recorded from.
@@ -235,6 +236,12 @@ impl Replay {
         self.control.stop();
     }
 
+    /// A handle that steers it while somebody else waits for its end.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
     /// How far it is, about twice a second.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
@@ -397,7 +404,9 @@ impl Publisher {
 
     fn headers(&self, message: &StoredMessage) -> Bytes {
         let mut block = message.headers.clone();
-        for name in INSTRUCTIONS {
+        // What an earlier publisher or replay said of itself does not hold for this one.
+        let ours = [HEADER_DEVICE, HEADER_SESSION, HEADER_RECORDED_AT, HEADER_REPLAYED_AT];
+        for name in INSTRUCTIONS.into_iter().chain(ours) {
             if header::get(&block, name).is_some() {
                 block = header::remove(&block, name);
             }

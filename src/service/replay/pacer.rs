@@ -31,7 +31,7 @@ pub(super) struct Paced<T> {
 
 /// Controls a running pacer. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Control {
+pub struct Control {
     shared: Arc<Shared>,
     clock: SharedClock,
 }
@@ -91,39 +91,42 @@ pub(super) fn start<T: Send + 'static>(
 
 impl Control {
     /// Changes the pace from now on.
-    pub(super) fn set_pace(&self, pace: Pace) {
+    pub fn set_pace(&self, pace: Pace) {
         let now = self.clock.monotonic();
         self.change(|state| state.schedule.set_pace(now, pace));
     }
 
     /// Stands still, or goes on.
-    pub(super) fn set_paused(&self, paused: bool) {
+    pub fn set_paused(&self, paused: bool) {
         let now = self.clock.monotonic();
         self.change(|state| if paused { state.schedule.pause(now) } else { state.schedule.resume(now) });
     }
 
     /// Lets one message go while paused.
-    pub(super) fn step(&self) {
+    pub fn step(&self) {
         self.change(|state| state.steps = state.steps.saturating_add(1));
     }
 
     /// Ends the thread; what was not due yet is dropped.
-    pub(super) fn stop(&self) {
+    pub fn stop(&self) {
         self.change(|state| state.stopped = true);
     }
 
     /// Whether [`stop`](Self::stop) was called.
-    pub(super) fn is_stopped(&self) -> bool {
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
         self.lock().stopped
     }
 
     /// Whether the replay stands still.
-    pub(super) fn is_paused(&self) -> bool {
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
         self.lock().schedule.is_paused()
     }
 
     /// The pace in force.
-    pub(super) fn pace(&self) -> Pace {
+    #[must_use]
+    pub fn pace(&self) -> Pace {
         self.lock().schedule.pace()
     }
 
