@@ -76,6 +76,7 @@ impl Consumer {
     pub(super) fn set_pause(&mut self, until: Option<i64>, view: &mut View<'_>) {
         let old = self.pause_end();
         self.config.pause_until = until.map(Timestamp);
+        super::config::set_level_needed(&mut self.config);
         if old != until {
             self.lifecycle.paused_until = until.filter(|end| view.now < *end);
             self.advise_pause(view);

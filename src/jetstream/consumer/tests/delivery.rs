@@ -153,6 +153,7 @@ fn a_pause_holds_deliveries_and_ends_by_itself() {
     assert_eq!(world.pull(&mut consumer, "e", r#"{"batch":1,"expires":1000000000}"#), Vec::<String>::new());
     let info = consumer.info(&world.view());
     assert_eq!((info.paused, info.pause_remaining, info.num_waiting), (true, 10 * SECOND, 2));
+    assert_eq!(info.config.expect("given").metadata["_nats.req.level"], "1");
     assert_eq!(
         world.pass(&mut consumer, 11 * SECOND),
         ["e: 408 Request Timeout Pending-Messages=1 Pending-Bytes=0", "r: 1/1 x1 +1", "! PAUSE paused=false"]
