@@ -10,9 +10,9 @@ use tracing::info;
 
 use super::failure::{Failure, Outcome};
 use super::log;
+use super::stack::Stack;
 use super::task::{self, Stop};
-use crate::config::{Broker, Place, Serve, ServeArgs};
-use crate::server::{Address, Config, JetStreamConfig, Server, StoreFolder};
+use crate::config::{Broker, Serve, ServeArgs};
 use crate::sys::clock::SystemClock;
 
 /// Runs the command.
@@ -25,39 +25,29 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
 async fn serve_until_stopped(serve: Serve) -> Outcome {
     let mut stop = Stop::listen()?;
     info!("Starting weir {} (NATS {})", env!("CARGO_PKG_VERSION"), crate::server::NATS_VERSION);
-    let _pid = serve
-        .pid_file
-        .as_deref()
-        .map(|path| Mark::write(path, &std::process::id().to_string()))
-        .transpose()?;
-    let Broker::Embedded { host, port, store, name, ports_file_dir, .. } = serve.broker else {
-        return Err(Failure::new("--server: the services are not built yet"));
+    let pid = std::process::id().to_string();
+    let _pid = serve.pid_file.as_deref().map(|path| Mark::write(path, &pid)).transpose()?;
+    let stack = Stack::start(&serve, SystemClock::shared()).await?;
+    let _ports = match &serve.broker {
+        Broker::Embedded { ports_file_dir: Some(folder), .. } => Some(write_ports(folder, &stack)?),
+        Broker::Embedded { ports_file_dir: None, .. } | Broker::External { .. } => None,
     };
-    let store = match store {
-        Place::Temporary => StoreFolder::Temporary,
-        Place::Directory(path) => StoreFolder::Path(path),
-    };
-    let jetstream = Some(JetStreamConfig { store, ..JetStreamConfig::default() });
-    let listen = Some(Address { host, port });
-    let config = Config { listen, jetstream, server_name: name, ..Config::default() };
-    let server = Server::start(config).await.map_err(|error| Failure::new(error.to_string()))?;
-    info!("  Store Directory: \"{}\"", server.store_path().unwrap_or(Path::new("")).display());
-    let url = server.client_url().unwrap_or_default();
-    info!("Listening for client connections on {}", url.trim_start_matches("nats://"));
-    let _ports = ports_file_dir.map(|folder| write_ports(&folder, &url, None)).transpose()?;
     info!("Server is ready");
     let signal = stop.wait().await;
     info!("{signal}: stopping");
-    server.shutdown().await.map_err(Failure::new)?;
+    let ended = stack.stop().await?;
+    if ended > 0 {
+        info!("Ended {ended} recordings");
+    }
     info!("Stopped");
     Ok(())
 }
 
 /// The file by which programs that start a nats-server learn its addresses.
-fn write_ports(folder: &Path, client: &str, monitor: Option<&str>) -> Outcome<Mark> {
-    let monitoring: Vec<String> = monitor.map(|address| format!("http://{address}")).into_iter().collect();
-    let text =
-        json!({ "nats": [client], "monitoring": monitoring, "cluster": [], "profile": [], "websocket": [] });
+fn write_ports(folder: &Path, stack: &Stack) -> Outcome<Mark> {
+    let monitoring: Vec<String> =
+        stack.monitor().map(|address| format!("http://{address}")).into_iter().collect();
+    let text = json!({ "nats": [stack.url()], "monitoring": monitoring, "cluster": [], "profile": [], "websocket": [] });
     Mark::write(&folder.join(format!("nats-server_{}.ports", std::process::id())), &text.to_string())
 }
 
