@@ -8,7 +8,7 @@ use weir_protocol::jetstream::ack::write_numbers;
 use weir_protocol::jetstream::consumer::AckPolicy;
 use weir_protocol::jetstream::pull::{status_with_pending, write_headers_only};
 use weir_protocol::jetstream::stream::RetentionPolicy;
-use weir_storage::{Next, Record};
+use weir_storage::{Matcher, Next, Record};
 
 use super::{Consumer, Mode, View};
 
@@ -143,8 +143,7 @@ impl Consumer {
             return Found::End;
         }
         let matcher = |subject: &[u8]| self.filter.matches(subject);
-        let matcher: Option<&dyn Fn(&[u8]) -> bool> =
-            if self.filter.is_all() { None } else { Some(&matcher) };
+        let matcher: Option<Matcher<'_>> = if self.filter.is_all() { None } else { Some(&matcher) };
         match view.store.next(view.log, self.next_seq, durable, matcher, SEARCH) {
             Ok(Next::Record(record)) => {
                 self.next_seq = record.seq;

@@ -62,7 +62,7 @@ impl World {
         let stream: StreamConfig = decode_strict(stream.as_bytes()).expect("a stream configuration");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let disk = Folder::open(folder.path().join("store")).expect("a folder");
-        let mut store = Store::open(Arc::new(disk), Options { is_threaded: false, ..Options::default() })
+        let store = Store::open(Arc::new(disk), Options { is_threaded: false, ..Options::default() })
             .expect("a store");
         let mut world = Self {
             store,
