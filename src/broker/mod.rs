@@ -157,10 +157,13 @@ impl Broker {
         self.any_client(subject, |_| true)
     }
 
-    /// Whether a client's subscription in the queue group `queue` matches `subject`.
+    /// Whether a client is subscribed to `subject` itself, alone or in the queue group `queue`; a wildcard that matches does
+    /// not count.
     #[must_use]
-    pub fn has_queue_interest(&self, subject: &[u8], queue: &[u8]) -> bool {
-        self.any_client(subject, |subscription| subscription.queue.as_deref() == Some(queue))
+    pub fn has_literal_interest(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        self.any_client(subject, |subscription| {
+            *subscription.filter == *subject && subscription.queue.as_deref() == queue
+        })
     }
 
     fn any_client(&self, subject: &[u8], wanted: impl Fn(&Subscription) -> bool) -> bool {
@@ -510,8 +513,12 @@ mod tests {
         let peer = connect(&broker);
         broker.subscribe(&peer, b"push.*", Some(b"workers"), b"1");
         assert!(broker.has_interest(b"push.a"));
-        assert!(broker.has_queue_interest(b"push.a", b"workers"));
-        assert!(!broker.has_queue_interest(b"push.a", b"others"));
+        assert!(!broker.has_literal_interest(b"push.a", Some(b"workers")));
+        broker.subscribe(&peer, b"push.a", Some(b"workers"), b"2");
+        assert!(broker.has_literal_interest(b"push.a", Some(b"workers")));
+        assert!(!broker.has_literal_interest(b"push.a", Some(b"others")));
+        broker.unsubscribe(&peer, b"2", 0);
+        assert!(!broker.has_literal_interest(b"push.a", None));
         assert!(!broker.has_interest(b"push"));
         broker.unsubscribe(&peer, b"1", 0);
         assert!(!broker.has_interest(b"push.a"));

@@ -252,8 +252,8 @@ impl Interest for Broker {
         self.has_interest(subject)
     }
 
-    fn has_queue(&self, subject: &[u8], queue: &[u8]) -> bool {
-        self.has_queue_interest(subject, queue)
+    fn listens(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        self.has_literal_interest(subject, queue)
     }
 }
 

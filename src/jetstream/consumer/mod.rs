@@ -78,10 +78,11 @@ impl std::fmt::Debug for View<'_> {
 
 /// Who is subscribed to what.
 pub trait Interest {
-    /// Whether anybody is subscribed to `subject`, alone or in a queue group.
+    /// Whether anybody would get a message on `subject`, alone or in a queue group, wildcards included.
     fn has(&self, subject: &[u8]) -> bool;
-    /// Whether anybody is subscribed to `subject` in the queue group `queue`.
-    fn has_queue(&self, subject: &[u8], queue: &[u8]) -> bool;
+    /// Whether anybody is subscribed to `subject` itself, alone or in the queue group `queue`. Wildcards do not count: as in
+    /// nats-server, somebody who looks on with `>` does not start a push consumer.
+    fn listens(&self, subject: &[u8], queue: Option<&[u8]>) -> bool;
 }
 
 /// How messages leave: pulled by requests or pushed to a subject.

@@ -79,11 +79,7 @@ impl Consumer {
     pub(super) fn look_for_interest(&mut self, view: &View<'_>) {
         let Mode::Push(push) = &mut self.mode else { return };
         let (subject, group) = (self.config.deliver_subject.as_bytes(), self.config.deliver_group.as_bytes());
-        let active = if group.is_empty() {
-            view.interest.has(subject)
-        } else {
-            view.interest.has_queue(subject, group)
-        };
+        let active = view.interest.listens(subject, (!group.is_empty()).then_some(group));
         self.wants_drive |= active && !push.active;
         push.active = active;
         self.lifecycle.interest(active, view.now);

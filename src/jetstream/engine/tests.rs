@@ -30,8 +30,8 @@ impl Interest for Subscribed {
         self.0.borrow().iter().any(|filter| subject::matches(subject, filter))
     }
 
-    fn has_queue(&self, subject: &[u8], _queue: &[u8]) -> bool {
-        self.has(subject)
+    fn listens(&self, subject: &[u8], _queue: Option<&[u8]>) -> bool {
+        self.0.borrow().contains(subject)
     }
 }
 

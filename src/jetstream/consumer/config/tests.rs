@@ -13,7 +13,7 @@ impl Interest for Listening {
         std::str::from_utf8(subject).is_ok_and(|subject| self.0.contains(subject))
     }
 
-    fn has_queue(&self, _: &[u8], _: &[u8]) -> bool {
+    fn listens(&self, _: &[u8], _: Option<&[u8]>) -> bool {
         false
     }
 }

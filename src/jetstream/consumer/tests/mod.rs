@@ -37,8 +37,11 @@ impl Interest for Listeners {
         !self.gone.contains(subject)
     }
 
-    fn has_queue(&self, subject: &[u8], queue: &[u8]) -> bool {
-        !self.gone.contains(&[subject, b" ", queue].concat())
+    fn listens(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        match queue {
+            Some(queue) => !self.gone.contains(&[subject, b" ", queue].concat()),
+            None => self.has(subject),
+        }
     }
 }
 
