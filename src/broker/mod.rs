@@ -17,7 +17,7 @@ mod sublist;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use bytes::Bytes;
 
@@ -55,7 +55,8 @@ struct Inner {
     totals: Totals,
     random: Random,
     pool: Arc<BufferPool>,
-    server: Mutex<ServerPublisher>,
+    /// One for each thread of the server that publishes at the same time, as far as they go.
+    server: [Mutex<ServerPublisher>; 4],
 }
 
 /// Messages and payload bytes of all connections that ever were.
@@ -108,6 +109,24 @@ pub(crate) struct InternalSubscription {
     sink: Arc<dyn InternalSink>,
 }
 
+/// A message made by the server; see [`Broker::publish`].
+#[derive(Clone, Copy, Debug)]
+pub struct ServerMessage<'a> {
+    /// Decides who gets it.
+    pub to: &'a [u8],
+    /// What receivers see.
+    pub subject: &'a [u8],
+    /// Where an answer goes; empty when none is asked for.
+    pub reply: &'a [u8],
+    /// The header block; empty when there is none.
+    pub headers: &'a [u8],
+    /// The payload.
+    pub payload: &'a Bytes,
+}
+
+/// After so many messages of the server receivers are woken, though more follow.
+const FLUSH_MESSAGES: usize = 256;
+
 /// The state of publishing by the server: the driver of JetStream mostly sends long runs to one deliver subject.
 #[derive(Debug, Default)]
 struct ServerPublisher {
@@ -131,7 +150,7 @@ impl Broker {
             totals: Totals::default(),
             random,
             pool: Arc::default(),
-            server: Mutex::default(),
+            server: Default::default(),
         }))
     }
 
@@ -141,14 +160,37 @@ impl Broker {
     ///
     /// Never waits: a connection that has more than its `max_pending` waiting is closed as a slow consumer.
     pub fn publish(&self, to: &[u8], subject: &[u8], reply: &[u8], headers: &[u8], payload: &Bytes) -> bool {
-        let messages = [Message { reply, headers, payload, tail: b"" }];
-        let run = Run { subject, messages: &messages, origin: Origin::Server { payload } };
-        match self.0.server.try_lock() {
-            Ok(mut server) => server.publish(self, to, &run),
-            Err(std::sync::TryLockError::Poisoned(server)) => server.into_inner().publish(self, to, &run),
-            // Two parts of the server publish at once, or a sink publishes from within a push.
-            Err(std::sync::TryLockError::WouldBlock) => ServerPublisher::default().publish(self, to, &run),
+        self.with_server_publisher(|publisher| {
+            let taken = publisher.publish(self, &ServerMessage { to, subject, reply, headers, payload });
+            publisher.delivery.flush(self);
+            taken
+        })
+    }
+
+    /// Routes messages made by the server as [`publish`](Self::publish) does, in order, and wakes receivers once for many:
+    /// the way for what comes in great numbers.
+    pub fn publish_all<'a>(&self, messages: impl IntoIterator<Item = ServerMessage<'a>>) {
+        self.with_server_publisher(|publisher| {
+            for (number, message) in (1..).zip(messages) {
+                publisher.publish(self, &message);
+                if number % FLUSH_MESSAGES == 0 {
+                    publisher.delivery.flush(self);
+                }
+            }
+            publisher.delivery.flush(self);
+        });
+    }
+
+    fn with_server_publisher<T>(&self, publish: impl FnOnce(&mut ServerPublisher) -> T) -> T {
+        for publisher in &self.0.server {
+            match publisher.try_lock() {
+                Ok(mut publisher) => return publish(&mut publisher),
+                Err(TryLockError::Poisoned(publisher)) => return publish(&mut publisher.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
         }
+        // Many parts of the server publish at once, or sinks publish from within a push.
+        publish(&mut ServerPublisher::default())
     }
 
     /// Whether a client's subscription, plain or in a queue group, matches `subject`.
@@ -346,19 +388,21 @@ impl Broker {
 }
 
 impl ServerPublisher {
-    fn publish(&mut self, broker: &Broker, to: &[u8], run: &Run<'_>) -> bool {
+    /// Delivers; whoever is delivered to is woken by the next flush.
+    fn publish(&mut self, broker: &Broker, message: &ServerMessage<'_>) -> bool {
+        let ServerMessage { to, subject, reply, headers, payload } = *message;
         let now = (broker.generation(), broker.0.inbox_generation.load(Ordering::SeqCst));
         let known = self.key.as_ref().is_some_and(|(a, b, subject)| (*a, *b) == now && **subject == *to);
         if !known {
             broker.matches(to, &mut self.matches);
             self.key = Some((now.0, now.1, to.into()));
         }
-        self.delivery.deliver(broker, &self.matches, run);
-        let taken = self.delivery.taken().iter().any(|taken| *taken);
-        self.delivery.flush(broker);
+        let messages = [Message { reply, headers, payload, tail: b"" }];
+        let run = Run { subject, messages: &messages, origin: Origin::Server { payload } };
+        self.delivery.deliver(broker, &self.matches, &run);
         // Nobody waits for a message made by the server.
         self.delivery.congested().for_each(drop);
-        taken
+        self.delivery.taken().iter().any(|taken| *taken)
     }
 }
 

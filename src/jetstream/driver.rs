@@ -23,7 +23,7 @@ use super::consumer::Interest;
 use super::engine::{Engine, EngineConfig};
 use super::input::{Input, Tag};
 use super::output::{Hearing, Message};
-use crate::broker::{Broker, InterestWatch, InternalMessage, InternalSink, InternalSub};
+use crate::broker::{Broker, InterestWatch, InternalMessage, InternalSink, InternalSub, ServerMessage};
 use crate::sys::clock::SharedClock;
 use crate::sys::task;
 
@@ -174,20 +174,18 @@ impl Worker {
         for change in outputs.take_hearing() {
             self.hearing.change(change);
         }
-        for message in outputs.take_now() {
-            send(&self.broker, &message);
-        }
+        self.broker.publish_all(outputs.take_now().iter().map(routed));
         let held = outputs.take_held();
         if held.is_empty() && self.store.staged_bytes() == 0 {
             return;
         }
         let broker = self.broker.clone();
         self.store.seal(Box::new(move |result| match result {
-            Ok(()) => held.iter().for_each(|held| send(&broker, &held.message)),
-            Err(why) => held
-                .into_iter()
-                .filter_map(|held| held.failed(&why))
-                .for_each(|message| send(&broker, &message)),
+            Ok(()) => broker.publish_all(held.iter().map(|held| routed(&held.message))),
+            Err(why) => {
+                let failed: Vec<_> = held.into_iter().filter_map(|held| held.failed(&why)).collect();
+                broker.publish_all(failed.iter().map(routed));
+            }
         }));
     }
 
@@ -205,9 +203,7 @@ impl Worker {
         tracing::error!("JetStream failed to write: {reason}; going on from what was acknowledged");
         let now = self.now();
         self.engine.shutdown(now, &mut self.store, &self.broker);
-        for message in self.engine.outputs().take_now() {
-            send(&self.broker, &message);
-        }
+        self.broker.publish_all(self.engine.outputs().take_now().iter().map(routed));
         self.hearing.forget_all();
         self.engine = Engine::new(self.config.clone());
         self.restore()
@@ -243,8 +239,10 @@ impl Worker {
     }
 }
 
-fn send(broker: &Broker, message: &Message) {
-    broker.publish(&message.to, &message.subject, &message.reply, &message.headers, &message.payload);
+/// A message as the broker takes it.
+fn routed(message: &Message) -> ServerMessage<'_> {
+    let Message { to, subject, reply, headers, payload, .. } = message;
+    ServerMessage { to, subject, reply, headers, payload }
 }
 
 impl Interest for Broker {

@@ -10,12 +10,11 @@ use weir_storage::Folder;
 use weir_storage::disk::FolderError;
 
 use super::NATS_VERSION;
-use super::config::Limits;
+use super::config::Config;
 use crate::broker::Broker;
 use crate::jetstream::driver::{self, Driver, DriverConfig};
 use crate::jetstream::{API_LEVEL, EngineConfig};
 use crate::sys::clock::SharedClock;
-use crate::sys::random::Random;
 
 /// How JetStream is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,15 +87,33 @@ pub(super) struct JetStream {
 }
 
 impl JetStream {
-    pub(super) fn start(
+    /// What starts JetStream, for a thread that may wait for the disk.
+    pub(super) fn prepare(
         config: &JetStreamConfig,
         server_name: &str,
-        limits: &Limits,
+        server: &Config,
         broker: &Broker,
-        clock: &SharedClock,
-        random: &Random,
+    ) -> impl FnOnce() -> Result<Self, JetStreamError> + Send + 'static {
+        let engine = EngineConfig {
+            server_name: server_name.to_owned(),
+            version: NATS_VERSION.to_owned(),
+            api_level: API_LEVEL,
+            domain: String::new(),
+            max_payload: server.limits.max_payload,
+            max_pending: server.limits.max_pending,
+            random: server.random.clone(),
+        };
+        let (config, broker, clock) = (config.clone(), broker.clone(), Arc::clone(&server.clock));
+        move || Self::start(&config, engine, broker, clock)
+    }
+
+    fn start(
+        config: &JetStreamConfig,
+        engine: EngineConfig,
+        broker: Broker,
+        clock: SharedClock,
     ) -> Result<Self, JetStreamError> {
-        let (max_payload, journal_file_bytes) = (limits.max_payload, config.journal_file_bytes);
+        let (max_payload, journal_file_bytes) = (engine.max_payload, config.journal_file_bytes);
         if max_payload as u64 > journal_file_bytes / 2 {
             return Err(JetStreamError::JournalFile { max_payload, journal_file_bytes });
         }
@@ -108,24 +125,11 @@ impl JetStream {
                 (folder.path().to_path_buf(), Some(folder))
             }
         };
-        let engine = EngineConfig {
-            server_name: server_name.to_owned(),
-            version: NATS_VERSION.to_owned(),
-            api_level: API_LEVEL,
-            domain: String::new(),
-            max_payload,
-            max_pending: limits.max_pending,
-            random: random.clone(),
-        };
-        let driver_config = DriverConfig {
-            disk: Arc::new(Folder::open(&path)?),
-            journal_file_bytes,
-            cache_bytes: config.cache_bytes,
-            engine,
-            clock: Arc::clone(clock),
-        };
-        let driver = driver::start(broker.clone(), driver_config)
-            .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
+        let disk = Arc::new(Folder::open(&path)?);
+        let cache_bytes = config.cache_bytes;
+        let driver =
+            driver::start(broker, DriverConfig { disk, journal_file_bytes, cache_bytes, engine, clock })
+                .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
         Ok(Self { driver, path, temporary })
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 use weir_protocol::error::ClosedReason;
 
 use super::config::Address;
-use super::{Shared, StartError};
+use super::{Phase, Shared, StartError, until};
 use crate::broker::ConnectionInfo;
 use crate::sys::task::TaskStarter;
 
@@ -47,18 +48,19 @@ async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
     Ok(lookup_host((host, address.port)).await?.collect())
 }
 
-/// Accepts until the sender of `stopped` is dropped or says so, then closes every connection.
+/// Accepts as long as the server serves; closes every connection when it closes.
 pub(super) async fn accept(
     shared: Arc<Shared>,
     listener: Option<TcpListener>,
-    mut stopped: watch::Receiver<bool>,
+    phases: watch::Receiver<Phase>,
     tasks: TaskStarter,
 ) {
     if let Some(listener) = listener {
+        let mut finishing = pin!(until(phases.clone(), Phase::Finishing));
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stopped.changed() => break,
+                () = &mut finishing => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -69,9 +71,8 @@ pub(super) async fn accept(
                 }
             }
         }
-    } else {
-        let _ = stopped.changed().await;
     }
+    until(phases, Phase::Closing).await;
     shared.close_all(ClosedReason::ServerShutdown);
 }
 

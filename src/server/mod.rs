@@ -55,8 +55,18 @@ pub struct Server {
     user_info: InternalSub,
     jetstream: Option<JetStream>,
     tasks: TaskGroup,
-    /// Dropped, it stops the listeners.
-    stop: watch::Sender<bool>,
+    /// Dropped, it has everything close.
+    phase: watch::Sender<Phase>,
+}
+
+/// What the server does. It only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// No new connections; those that are there go on.
+    Finishing,
+    /// Connections are closed.
+    Closing,
 }
 
 /// Opens connections over the in-process pipe, as long as the server runs.
@@ -108,6 +118,9 @@ pub enum StartError {
     /// JetStream does not start.
     #[error(transparent)]
     JetStream(#[from] JetStreamError),
+    /// A part panicked while it started.
+    #[error("the start failed: {0}")]
+    Panic(String),
 }
 
 impl Server {
@@ -131,8 +144,10 @@ impl Server {
         let broker = Broker::new(config.random.clone());
         let jetstream = match &config.jetstream {
             Some(jetstream) => {
-                let (limits, clock, random) = (&config.limits, &config.clock, &config.random);
-                Some(JetStream::start(jetstream, &info.server_name, limits, &broker, clock, random)?)
+                let start = JetStream::prepare(jetstream, &info.server_name, &config, &broker);
+                // Opening a store reads it.
+                let started = tokio::task::spawn_blocking(start).await;
+                Some(started.map_err(|panic| StartError::Panic(panic.to_string()))??)
             }
             None => None,
         };
@@ -146,17 +161,17 @@ impl Server {
             registry: Registry::default(),
         });
         let tasks = TaskGroup::default();
-        let (stop, stopped) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Serving);
         let starter = tasks.starter();
         if let Some((listener, _)) = monitor {
-            let stopped = until_stopped(stopped.clone());
-            starter.spawn(monitor::serve(Arc::clone(&shared), listener, stopped));
+            let closing = until(phases.clone(), Phase::Closing);
+            starter.spawn(monitor::serve(Arc::clone(&shared), listener, closing));
         }
         let listener = listener.map(|(listener, _)| listener);
-        starter.spawn(listener::accept(Arc::clone(&shared), listener, stopped, tasks.starter()));
+        starter.spawn(listener::accept(Arc::clone(&shared), listener, phases, tasks.starter()));
         let who = UserInfo::new(shared.broker.clone(), Arc::clone(&shared.clock), shared.info.clone());
         let user_info = shared.broker.subscribe_internal(user_info::SUBJECT, 0, who);
-        Ok(Self { shared, address, monitor_address, user_info, jetstream, tasks, stop })
+        Ok(Self { shared, address, monitor_address, user_info, jetstream, tasks, phase })
     }
 
     /// The broker, for parts of the server.
@@ -208,18 +223,19 @@ impl Server {
         self.jetstream.as_ref().map(JetStream::path)
     }
 
-    /// Stops: JetStream tells those who wait, makes everything durable and closes its store; then no new connections, what
-    /// waits to be written is written, connections are closed, every task ends.
+    /// Stops: no new connections; JetStream tells those who wait, makes everything durable and closes its store; what waits
+    /// to be written is written, connections are closed, every task ends.
     ///
     /// # Errors
     /// When the store does not close in order. What was answered is on disk all the same, and the server is stopped.
     pub async fn shutdown(self) -> Result<(), String> {
-        let Self { shared, user_info, jetstream, tasks, stop, .. } = self;
+        let Self { shared, user_info, jetstream, tasks, phase, .. } = self;
+        phase.send_replace(Phase::Finishing);
         let closed = match jetstream {
             Some(jetstream) => tokio::task::spawn_blocking(|| jetstream.stop()).await,
             None => Ok(Ok(())),
         };
-        drop(stop);
+        drop(phase);
         drop(user_info);
         drop(shared);
         tasks.ended().await;
@@ -293,9 +309,9 @@ impl Shared {
     }
 }
 
-/// Ends when the sender has gone.
-async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.changed().await;
+/// Waits until `phase` has come, or the server has been dropped.
+async fn until(mut phases: watch::Receiver<Phase>, phase: Phase) {
+    let _ = phases.wait_for(|now| *now >= phase).await;
 }
 
 fn server_info(config: &Config, address: Option<SocketAddr>) -> ServerInfo {
@@ -310,7 +326,7 @@ fn server_info(config: &Config, address: Option<SocketAddr>) -> ServerInfo {
         port: address.map_or(0, |address| address.port()),
         max_payload: i64::try_from(config.limits.max_payload).unwrap_or(i64::MAX),
         jetstream: config.jetstream.is_some(),
-        api_lvl: u64::from(crate::jetstream::API_LEVEL),
+        api_lvl: if config.jetstream.is_some() { u64::from(crate::jetstream::API_LEVEL) } else { 0 },
         ..ServerInfo::default()
     }
 }
