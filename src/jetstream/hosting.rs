@@ -291,16 +291,19 @@ impl Engine {
 }
 
 fn subscribe(filter: String, tag: Tag) -> Hearing {
-    match tag {
-        Tag::Interest(_) => Hearing::Watch { subject: Bytes::from(filter), tag },
-        _ => Hearing::Subscribe { filter: Bytes::from(filter), tag },
+    let filter = Bytes::from(filter);
+    if matches!(tag, Tag::Interest(_)) {
+        Hearing::Watch { subject: filter, tag }
+    } else {
+        Hearing::Subscribe { filter, tag }
     }
 }
 
 fn unsubscribe(filter: String, tag: Tag) -> Hearing {
-    match tag {
-        Tag::Interest(_) => Hearing::Unwatch { tag },
-        _ => Hearing::Unsubscribe { filter: Bytes::from(filter), tag },
+    if matches!(tag, Tag::Interest(_)) {
+        Hearing::Unwatch { tag }
+    } else {
+        Hearing::Unsubscribe { filter: Bytes::from(filter), tag }
     }
 }
 

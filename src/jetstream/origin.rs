@@ -76,7 +76,7 @@ impl Contact {
         StreamSourceInfo {
             name: config.name.clone(),
             external: config.external.clone(),
-            lag,
+            lag: if self.last.is_some() { lag } else { 0 },
             active,
             error: self.stopped.as_ref().map(|(_, error)| error.clone()),
             filter_subject: config.filter_subject.clone(),

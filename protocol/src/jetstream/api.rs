@@ -338,8 +338,10 @@ pub enum ApiCall<'a> {
     MessageDelete(&'a str),
     /// A call that only a cluster can serve, with the name of its response type.
     ClusterOnly(&'static str),
-    /// A call this server does not have yet, with the name of its response type.
-    NotServed(&'static str),
+    /// `STREAM.SNAPSHOT.<s>`.
+    StreamSnapshot(&'a str),
+    /// `STREAM.RESTORE.<s>`.
+    StreamRestore(&'a str),
     /// `CONSUMER.CREATE.<s>`, `CONSUMER.CREATE.<s>.<c>`, `CONSUMER.CREATE.<s>.<c>.<filter>`.
     ConsumerCreate {
         /// Stream.
@@ -366,6 +368,8 @@ pub enum ApiCall<'a> {
     ConsumerDelete(&'a str, &'a str),
     /// `CONSUMER.PAUSE.<s>.<c>`.
     ConsumerPause(&'a str, &'a str),
+    /// `CONSUMER.UNPIN.<s>.<c>`.
+    ConsumerUnpin(&'a str, &'a str),
     /// None of these.
     Unknown,
 }
@@ -390,8 +394,8 @@ impl<'a> ApiCall<'a> {
             ["STREAM", "PEER", "REMOVE", _] => Self::ClusterOnly("stream_remove_peer_response"),
             ["STREAM", "CANCEL_MOVE", _] => Self::ClusterOnly("stream_update_response"),
             ["STREAM", "LEADER", "STEPDOWN", _] => Self::ClusterOnly("stream_leader_stepdown_response"),
-            ["STREAM", "SNAPSHOT", _] => Self::NotServed("stream_snapshot_response"),
-            ["STREAM", "RESTORE", _] => Self::NotServed("stream_restore_response"),
+            ["STREAM", "SNAPSHOT", stream] => Self::StreamSnapshot(stream),
+            ["STREAM", "RESTORE", stream] => Self::StreamRestore(stream),
             ["CONSUMER", "CREATE", stream] => Self::ConsumerCreate { stream, name: None, filter: None },
             ["CONSUMER", "CREATE", stream, name] => {
                 Self::ConsumerCreate { stream, name: Some(name), filter: None }
@@ -408,7 +412,7 @@ impl<'a> ApiCall<'a> {
             ["CONSUMER", "INFO", stream, name] => Self::ConsumerInfo(stream, name),
             ["CONSUMER", "DELETE", stream, name] => Self::ConsumerDelete(stream, name),
             ["CONSUMER", "PAUSE", stream, name] => Self::ConsumerPause(stream, name),
-            ["CONSUMER", "UNPIN", _, _] => Self::NotServed("consumer_unpin_response"),
+            ["CONSUMER", "UNPIN", stream, name] => Self::ConsumerUnpin(stream, name),
             ["CONSUMER", "LEADER", "STEPDOWN", _, _] => {
                 Self::ClusterOnly("consumer_leader_stepdown_response")
             }

@@ -1,13 +1,11 @@
 //! The API of consumers: create, info, names, list, delete, pause, reset.
 
 use bytes::Bytes;
-use weir_protocol::jetstream::api::{
-    ApiCall, ApiPagedRequest, ApiResponse, LIST_LIMIT, NAMES_LIMIT, SuccessResponse,
-};
+use weir_protocol::jetstream::api::{ApiPagedRequest, ApiResponse, LIST_LIMIT, NAMES_LIMIT, SuccessResponse};
 use weir_protocol::jetstream::consumer::{
     ConsumerAction, ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerListResponse,
     ConsumerNamesResponse, ConsumerPauseResponse, ConsumerResetResponse, CreateConsumerRequest,
-    PauseConsumerRequest, ResetConsumerRequest,
+    PauseConsumerRequest, ResetConsumerRequest, UnpinConsumerRequest,
 };
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::json;
@@ -27,13 +25,17 @@ impl Engine {
         consumer.map(|consumer| (id, consumer)).ok_or_else(|| error::CONSUMER_NOT_FOUND.error())
     }
 
-    pub(super) fn create_consumer(&mut self, call: &ApiCall<'_>, request: &mut Request<'_>) -> Answer {
+    pub(super) fn create_consumer(
+        &mut self,
+        subject: CreateSubject<'_>,
+        request: &mut Request<'_>,
+    ) -> Answer {
         let mut asked: CreateConsumerRequest = request.decode()?;
         let context = context!(self, request.now, request.store, request.interest);
         if context.lacks_level(request.headers) {
             return Err(error::REQUIRED_API_LEVEL.error());
         }
-        check_subject(call, &mut asked)?;
+        check_subject(subject, &mut asked)?;
         if asked.config.num_replicas > 1 {
             return Err(error::STREAM_REPLICAS_NOT_SUPPORTED.error());
         }
@@ -204,6 +206,21 @@ impl Engine {
         }))
     }
 
+    /// No consumer has priority groups yet, so there is never one to unpin.
+    pub(super) fn unpin_consumer(&mut self, stream: &str, name: &str, request: &mut Request<'_>) -> Answer {
+        let asked = json::decode_lenient::<UnpinConsumerRequest>(request.body);
+        let group = asked.map_err(|error| error::INVALID_JSON.with(error))?.group;
+        if group.is_empty() {
+            return Err(error::INVALID_JSON.with("consumer group not specified"));
+        }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_=-".contains(&byte);
+        if group.len() > 16 || !group.bytes().all(is_plain) {
+            return Err(error::CONSUMER_INVALID_GROUP_NAME.error());
+        }
+        self.find_consumer(stream, name)?;
+        Err(error::CONSUMER_INVALID_PRIORITY_GROUP.error())
+    }
+
     /// Sets a consumer back, as its own subject asks.
     #[expect(clippy::too_many_arguments, reason = "the parts of a message, and the world")]
     pub(in crate::jetstream) fn reset_consumer(
@@ -256,13 +273,24 @@ impl Engine {
     }
 }
 
+/// What the subject of a create says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CreateSubject<'a> {
+    /// `CONSUMER.CREATE.<s>[.<c>[.<filter>]]`.
+    Plain { stream: &'a str, name: Option<&'a str>, filter: Option<&'a str> },
+    /// `CONSUMER.DURABLE.CREATE.<s>.<c>`, or with a number of tokens that is wrong.
+    Durable { stream: &'a str, name: Option<&'a str> },
+}
+
 /// Whether the subject of a create and its body agree; takes the name from the subject.
-fn check_subject(call: &ApiCall<'_>, asked: &mut CreateConsumerRequest) -> Result<(), ApiError> {
+fn check_subject(subject: CreateSubject<'_>, asked: &mut CreateConsumerRequest) -> Result<(), ApiError> {
     let config = &mut asked.config;
-    let (stream, name, filter) = match *call {
-        ApiCall::ConsumerCreate { stream, name, filter } => (stream, name, filter),
-        ApiCall::ConsumerDurableCreate { stream, name: Some(name) } => (stream, Some(name), None),
-        _ => return Err(error::CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT.error()),
+    let (stream, name, filter) = match subject {
+        CreateSubject::Plain { stream, name, filter } => (stream, name, filter),
+        CreateSubject::Durable { stream, name: Some(name) } => (stream, Some(name), None),
+        CreateSubject::Durable { name: None, .. } => {
+            return Err(error::CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT.error());
+        }
     };
     if stream != asked.stream_name {
         return Err(error::STREAM_MISMATCH.error());
@@ -270,26 +298,17 @@ fn check_subject(call: &ApiCall<'_>, asked: &mut CreateConsumerRequest) -> Resul
     if name.unwrap_or(&config.name).contains(['\\', '/']) {
         return Err(error::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS.error());
     }
-    match (call, name) {
-        (ApiCall::ConsumerDurableCreate { .. }, Some(name)) => {
-            if config.durable_name.is_empty() {
-                return Err(error::CONSUMER_DURABLE_NAME_NOT_SET.error());
-            }
-            if config.durable_name != name {
-                return Err(error::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT.error());
-            }
-            name.clone_into(&mut config.name);
+    let is_durable = !config.durable_name.is_empty();
+    match name {
+        Some(_) if matches!(subject, CreateSubject::Durable { .. }) && !is_durable => {
+            return Err(error::CONSUMER_DURABLE_NAME_NOT_SET.error());
         }
-        (_, Some(name)) => {
-            if !config.durable_name.is_empty() && config.durable_name != name {
-                return Err(error::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT.error());
-            }
-            name.clone_into(&mut config.name);
+        Some(name) if is_durable && config.durable_name != name => {
+            return Err(error::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT.error());
         }
-        (_, None) if !config.durable_name.is_empty() => {
-            return Err(error::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME.error());
-        }
-        (_, None) => {}
+        Some(name) => name.clone_into(&mut config.name),
+        None if is_durable => return Err(error::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME.error()),
+        None => {}
     }
     if let Some(filter) = filter {
         if !config.filter_subjects.is_empty() {

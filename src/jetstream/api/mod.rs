@@ -24,6 +24,7 @@ use weir_storage::Store;
 use super::consumer::Interest;
 use super::engine::{Engine, context};
 use super::output::Failure;
+use consumers::CreateSubject;
 
 /// How much the API was used since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +87,7 @@ impl Engine {
         let answer = if lacks_level {
             Err(error::REQUIRED_API_LEVEL.error())
         } else {
-            self.answer(&call, kind, &mut request)
+            self.answer(&call, &mut request)
         };
         let text = answer.unwrap_or_else(|error| {
             self.api.errors += 1;
@@ -95,7 +96,7 @@ impl Engine {
         self.outputs.held_or(reply.clone(), Bytes::new(), text.into(), Failure::Api(kind));
     }
 
-    fn answer(&mut self, call: &ApiCall<'_>, kind: &'static str, request: &mut Request<'_>) -> Answer {
+    fn answer(&mut self, call: &ApiCall<'_>, request: &mut Request<'_>) -> Answer {
         match *call {
             ApiCall::AccountInfo => Ok(self.account_info(request)),
             ApiCall::StreamCreate(name) => self.create_stream(name, request),
@@ -107,8 +108,11 @@ impl Engine {
             ApiCall::StreamPurge(name) => self.purge_stream(name, request),
             ApiCall::MessageGet(name) => self.get_message(name, request),
             ApiCall::MessageDelete(name) => self.delete_message(name, request),
-            ApiCall::ConsumerCreate { .. } | ApiCall::ConsumerDurableCreate { .. } => {
-                self.create_consumer(call, request)
+            ApiCall::ConsumerCreate { stream, name, filter } => {
+                self.create_consumer(CreateSubject::Plain { stream, name, filter }, request)
+            }
+            ApiCall::ConsumerDurableCreate { stream, name } => {
+                self.create_consumer(CreateSubject::Durable { stream, name }, request)
             }
             ApiCall::ConsumerNames(stream) => self.consumer_names(stream, request),
             ApiCall::ConsumerList(stream) => self.consumer_list(stream, request),
@@ -116,9 +120,10 @@ impl Engine {
             ApiCall::ConsumerDelete(stream, name) => self.remove_consumer(stream, name, request),
             ApiCall::ConsumerPause(stream, name) => self.pause_consumer(stream, name, request),
             ApiCall::ClusterOnly(_) => Err(error::CLUSTER_REQUIRED.error()),
-            ApiCall::NotServed(_) => {
-                Err(error::STREAM_GENERAL_ERROR.with(format!("{kind} is not supported by this server yet")))
-            }
+            ApiCall::StreamSnapshot(name) => self.refuse_snapshot(name, request),
+            ApiCall::StreamRestore(_) if request.is_empty() => Err(error::BAD_REQUEST.error()),
+            ApiCall::StreamRestore(_) => Err(error::STREAM_RESTORE.with("not supported by this server yet")),
+            ApiCall::ConsumerUnpin(stream, name) => self.unpin_consumer(stream, name, request),
             ApiCall::Unknown => Err(error::BAD_REQUEST.error()),
         }
     }
@@ -192,7 +197,10 @@ fn response_type(call: &ApiCall<'_>) -> &'static str {
         ApiCall::ConsumerInfo(..) => "consumer_info_response",
         ApiCall::ConsumerDelete(..) => "consumer_delete_response",
         ApiCall::ConsumerPause(..) => "consumer_pause_response",
-        ApiCall::ClusterOnly(kind) | ApiCall::NotServed(kind) => kind,
+        ApiCall::StreamSnapshot(_) => "stream_snapshot_response",
+        ApiCall::StreamRestore(_) => "stream_restore_response",
+        ApiCall::ConsumerUnpin(..) => "consumer_unpin_response",
+        ApiCall::ClusterOnly(kind) => kind,
         ApiCall::Unknown => "system_response",
     }
 }
@@ -223,7 +231,9 @@ fn error_text(call: &ApiCall<'_>, kind: &'static str, error: ApiError) -> String
         | ApiCall::ConsumerInfo(..)
         | ApiCall::ConsumerDelete(..)
         | ApiCall::ClusterOnly(_)
-        | ApiCall::NotServed(_)
+        | ApiCall::StreamSnapshot(_)
+        | ApiCall::StreamRestore(_)
+        | ApiCall::ConsumerUnpin(..)
         | ApiCall::Unknown => json::encode(&response),
     }
 }

@@ -302,4 +302,13 @@ impl Engine {
             purged,
         }))
     }
+
+    /// Snapshots are not there yet: says so once the request is in order.
+    pub(super) fn refuse_snapshot(&mut self, name: &str, request: &mut Request<'_>) -> Answer {
+        if request.is_empty() {
+            return Err(error::BAD_REQUEST.error());
+        }
+        self.find_stream(name)?;
+        Err(error::STREAM_SNAPSHOT.with("not supported by this server yet"))
+    }
 }

@@ -121,6 +121,7 @@ impl Consumer {
         self.unacked.clear();
         self.skip = None;
         self.begin_at(seq);
+        (self.delivered_at, self.acked_at) = (None, None);
         self.recount(view).map_err(|error| unreadable(&error))?;
         self.keeping.must(view.now);
         self.wants_drive = true;

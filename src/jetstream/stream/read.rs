@@ -34,15 +34,14 @@ impl Stream {
         }
         let has_last = !request.last_by_subj.is_empty();
         let has_next = !request.next_by_subj.is_empty();
-        let conflicts = request.seq > 0 && has_last
-            || request.seq > 0 && request.start_time.is_some()
-            || request.start_time.is_some() && has_last
-            || has_last && has_next
-            || has_last && request.batch > 0
-            || has_last && !request.multi_last.is_empty()
-            || has_next && !request.multi_last.is_empty()
-            || request.up_to_seq > 0 && request.up_to_time.is_some();
-        if conflicts {
+        let has_multi = !request.multi_last.is_empty();
+        let conflicts = [
+            request.seq > 0 && (has_last || request.start_time.is_some()),
+            has_last && (request.start_time.is_some() || has_next || request.batch > 0 || has_multi),
+            has_next && has_multi,
+            request.up_to_seq > 0 && request.up_to_time.is_some(),
+        ];
+        if conflicts.contains(&true) {
             return refuse(reply, "408 Bad Request", context);
         }
         self.answer_direct_get(reply, &request, context);
