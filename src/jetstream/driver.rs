@@ -92,6 +92,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         engine: Engine::new(config.engine.clone()),
         config: config.engine,
         store,
+        read_at: config.clock.monotonic(),
         clock: config.clock,
         hearing: Hearings {
             broker: broker.clone(),
@@ -129,6 +130,8 @@ struct Worker {
     inbox: Arc<Inbox>,
     hearing: Hearings,
     last_now: i64,
+    /// When `last_now` was read, on the monotonic clock.
+    read_at: Duration,
 }
 
 impl Worker {
@@ -217,9 +220,14 @@ impl Worker {
         self.store.close()
     }
 
-    /// Nanoseconds since 1970; never goes backwards.
+    /// Nanoseconds since 1970. Never goes backwards, and never slower than time passes: when the system's clock is set
+    /// back, ack waits and ages go on, and messages' times with them, until the clock has caught up.
     fn now(&mut self) -> i64 {
-        self.last_now = self.last_now.max(self.clock.wall());
+        let read_at = self.clock.monotonic();
+        let passed = read_at.saturating_sub(self.read_at);
+        let passed = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX);
+        self.read_at = read_at;
+        self.last_now = self.clock.wall().max(self.last_now.saturating_add(passed));
         self.last_now
     }
 
@@ -278,6 +286,8 @@ impl Hearings {
                 let inbox = Arc::clone(&self.inbox);
                 let changed = Arc::new(move || inbox.push(Input::InterestChanged { tag }, 0));
                 self.watches.insert(tag, self.broker.watch_interest(&subject, changed));
+                // Somebody may have come between the engine's look and this watch.
+                self.inbox.push(Input::InterestChanged { tag }, 0);
             }
             Hearing::Unwatch { tag } => {
                 self.watches.remove(&tag);
