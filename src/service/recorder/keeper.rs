@@ -4,6 +4,7 @@
 //! Each service process looks after the sessions it started. It answers on a subject of its own while it lives; a session
 //! whose process does not answer is taken over by the next one that notices.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,6 +133,7 @@ async fn is_stored(shared: &Shared, session: &Session, sequence: u64) -> Result<
 }
 
 async fn keep_once(shared: &Arc<Shared>) -> Result<(), RecordError> {
+    let mut alive: BTreeMap<String, bool> = BTreeMap::new();
     for session in shared.sessions.sessions().all() {
         let key = session.session_id.key();
         let Some(state) = shared.sessions.states().cached(&key) else {
@@ -142,7 +144,13 @@ async fn keep_once(shared: &Arc<Shared>) -> Result<(), RecordError> {
             continue;
         }
         if state.controller != shared.instance {
-            if is_alive(shared, &state.controller).await {
+            let known = alive.get(&state.controller).copied();
+            let lives = match known {
+                Some(lives) => lives,
+                None => is_alive(shared, &state.controller).await,
+            };
+            alive.insert(state.controller, lives);
+            if lives {
                 continue;
             }
             tracing::info!(session = %session.session_id, state = state.state.as_str(), "taking over a recording");
