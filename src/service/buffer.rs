@@ -261,7 +261,13 @@ impl Buffers {
         apply(&mut config, setting.unwrap_or(&temporary));
         match self.shared.jetstream.create_stream(&config).await {
             Ok(info) => Ok(info),
-            Err(error) if error.err_code() == Some(10_065) => Err(self.taken(device).await?),
+            Err(error) if error.err_code() == Some(10_065) => match self.foreign_stream(device).await? {
+                Some((stream, subject)) => {
+                    Err(BufferError::Taken { device: device.to_string(), stream, subject })
+                }
+                // It went meanwhile: the next refresh makes the buffer.
+                None => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         }
     }
@@ -278,16 +284,16 @@ impl Buffers {
         Ok(if last == 0 { 0 } else { last.saturating_add(1) })
     }
 
-    async fn taken(&self, device: &Id) -> Result<BufferError, BufferError> {
+    /// The stream of somebody else that captures a subject of a device, and the subject.
+    async fn foreign_stream(&self, device: &Id) -> Result<Option<(String, String)>, BufferError> {
         let own = buffer_stream(device);
         for subject in self.shared.names.device_filters(device) {
             let names = self.shared.jetstream.stream_names(Some(&subject)).await?;
             if let Some(stream) = names.into_iter().find(|name| *name != own) {
-                return Ok(BufferError::Taken { device: device.to_string(), stream, subject });
+                return Ok(Some((stream, subject)));
             }
         }
-        let subject = self.shared.names.device_subject(device);
-        Ok(BufferError::Taken { device: device.to_string(), stream: "?".to_owned(), subject })
+        Ok(None)
     }
 
     async fn change(
@@ -329,12 +335,13 @@ impl Buffers {
             _ if taken.is_some() => taken,
             (None, Some(setting)) => match setting.check() {
                 Err(error) => Some(error.to_string()),
-                Ok(()) => match self.taken(device).await? {
-                    BufferError::Taken { ref stream, .. } if stream == "?" => {
-                        Some("it is being made".to_owned())
-                    }
-                    error => Some(error.to_string()),
-                },
+                Ok(()) => {
+                    let taken = self.foreign_stream(device).await?;
+                    let making = || "it is being made".to_owned();
+                    Some(taken.map_or_else(making, |(stream, subject)| {
+                        BufferError::Taken { device: device.to_string(), stream, subject }.to_string()
+                    }))
+                }
             },
             (Some(info), Some(setting)) if is_as(info, setting) => None,
             (None, None) => None,

@@ -144,7 +144,10 @@ impl Ingest {
         let shared = &self.shared;
         let (_, new) = shared.devices.ensure(device).await.map_err(|error| match error {
             DeviceError::Table(error) => IngestError::Unavailable(error.to_string()),
-            error => IngestError::Device(error),
+            DeviceError::Unknown(_)
+            | DeviceError::OtherCase { .. }
+            | DeviceError::NothingToSet
+            | DeviceError::Buffer(_) => IngestError::Device(error),
         })?;
         if new && shared.buffers.is_wanted(device) {
             self.buffer(device).await?;

@@ -3,6 +3,7 @@
 //! `WEIR_TEST_SERVER=/path/to/nats-server cargo test --test client` runs the same tests against nats-server.
 
 #![allow(clippy::disallowed_methods, reason = "tests of a running process live in real time")]
+#![allow(clippy::unwrap_used, reason = "a helper that cannot go on ends the test")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,6 +5,7 @@
 //! services work for whoever scales out on NATS itself.
 
 #![allow(clippy::disallowed_methods, reason = "tests of a running process live in real time")]
+#![allow(clippy::unwrap_used, reason = "a helper that cannot go on ends the test")]
 
 #[path = "../support/mod.rs"]
 mod support;

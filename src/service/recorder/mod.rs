@@ -209,11 +209,12 @@ impl Recorder {
     pub async fn show(&self, session: &Id) -> Result<(Session, Option<RecordState>), RecordError> {
         let (mut row, _) = self.row(session).await?;
         let state = self.shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state);
-        if state.as_ref().is_some_and(|state| state.state.is_active()) && !row.stream.is_empty() {
-            if let Some(info) = self.shared.jetstream.find_stream(&row.stream).await? {
-                row.message_count = info.state.messages;
-                row.last_message_at = info.state.last_ts.filter(|_| info.state.messages > 0);
-            }
+        if state.as_ref().is_some_and(|state| state.state.is_active())
+            && !row.stream.is_empty()
+            && let Some(info) = self.shared.jetstream.find_stream(&row.stream).await?
+        {
+            row.message_count = info.state.messages;
+            row.last_message_at = info.state.last_ts.filter(|_| info.state.messages > 0);
         }
         Ok((row, state))
     }
