@@ -72,6 +72,17 @@ pub(crate) fn start(log: &Log, clock: SharedClock) -> Outcome {
     started.map_err(|error| Failure::new(format!("the log cannot start: {error}")))
 }
 
+/// Sends warnings and errors alone to the standard error.
+///
+/// # Errors
+/// When a log was started already.
+pub(crate) fn start_quiet(clock: SharedClock) -> Outcome {
+    let form = Form { clock, process: std::process::id() };
+    let builder = tracing_subscriber::fmt().with_max_level(Level::WARN).with_ansi(false).event_format(form);
+    let started = builder.with_writer(io::stderr).try_init();
+    started.map_err(|error| Failure::new(format!("the log cannot start: {error}")))
+}
+
 fn open(path: &Path) -> Outcome<File> {
     File::options()
         .append(true)

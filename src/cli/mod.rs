@@ -39,6 +39,9 @@ enum Command {
     #[command(visible_alias = "run")]
     Serve(ServeArgs),
 
+    /// Watch it work: this machine as a device, recorded and replayed
+    Demo(demo::DemoArgs),
+
     /// Describe devices and buffer their messages
     #[command(subcommand, visible_alias = "dev")]
     Device(device::DeviceCommand),
@@ -88,6 +91,7 @@ fn finish(outcome: Outcome) -> ExitCode {
 fn run(command: Command) -> Outcome {
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Device(command) => device::run(command),
         Command::Record(command) => record::run(command),
         Command::Replay(args) => replay::run(*args),

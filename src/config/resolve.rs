@@ -87,7 +87,7 @@ pub struct Services {
 }
 
 /// What is logged, and where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
     /// Debugging messages too.
     pub debug: bool,
@@ -134,6 +134,17 @@ impl Serve {
             log: Log { debug: typed.debug, trace: typed.trace, file: typed.log },
             pid_file: typed.pid,
         })
+    }
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            names: Names::default(),
+            buffer_refresh: Duration::from_secs(15),
+            default_buffer: None,
+            auto_record: false,
+        }
     }
 }
 
