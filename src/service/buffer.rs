@@ -86,6 +86,24 @@ pub struct BufferStatus {
     pub problem: Option<String>,
 }
 
+/// See [`Buffers::hold`]; ends when dropped.
+pub struct Hold {
+    starting: Arc<Mutex<BTreeMap<Id, usize>>>,
+    device: Id,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.device) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                held.remove(&self.device);
+            }
+        }
+    }
+}
+
 /// All buffers. Cheap to clone.
 #[derive(Clone)]
 pub struct Buffers {
@@ -98,6 +116,8 @@ struct Shared {
     devices: DeviceStore,
     sessions: SessionStore,
     default: Option<BufferSetting>,
+    /// Devices whose recording is being started, each as often as that is so: nobody else knows of it yet.
+    starting: Arc<Mutex<BTreeMap<Id, usize>>>,
     /// One change of a device's buffer at a time.
     locks: Mutex<BTreeMap<Id, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -112,8 +132,8 @@ impl Buffers {
         sessions: SessionStore,
         default: Option<BufferSetting>,
     ) -> Self {
-        let locks = Mutex::new(BTreeMap::new());
-        Self { shared: Arc::new(Shared { jetstream, names, devices, sessions, default, locks }) }
+        let (starting, locks) = Default::default();
+        Self { shared: Arc::new(Shared { jetstream, names, devices, sessions, default, starting, locks }) }
     }
 
     /// The setting that holds for a device.
@@ -132,10 +152,23 @@ impl Buffers {
         self.wanted(device).is_some()
     }
 
-    /// Whether somebody records the device, or all devices.
+    /// Keeps the device's buffer as it is while a recording of it is being started: between the look at the buffer and the
+    /// session's row nothing else says that it is needed.
+    #[must_use]
+    pub fn hold(&self, device: &Id) -> Hold {
+        let starting = self.shared.starting.clone();
+        let mut held = starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(device.clone()).or_default();
+        *count = count.saturating_add(1);
+        drop(held);
+        Hold { starting, device: device.clone() }
+    }
+
+    /// Whether somebody records the device, or all devices, or is about to.
     fn is_recorded(&self, device: &Id) -> bool {
         let sessions = &self.shared.sessions;
-        !sessions.active_of(device).is_empty()
+        self.shared.starting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(device)
+            || !sessions.active_of(device).is_empty()
             || sessions.states().all().iter().any(|row| row.device_id.is_none() && row.state.is_active())
     }
 

@@ -21,6 +21,8 @@ use crate::client::{PublishError, UnavailableError};
 
 /// How long running recordings may take to store a batch.
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the streams of a device that is to be stored are looked for, its buffer being made in between.
+const CAPTURE_ATTEMPTS: usize = 3;
 /// Events under way before acknowledgements are read.
 const UNDER_WAY_MAX: usize = 1024;
 
@@ -206,13 +208,22 @@ impl Ingest {
         }
         self.prepare(device).await?;
         let subject = shared.names.device_subject(device);
-        let mut streams = shared.jetstream.streams(Some(&subject)).await?;
-        if streams.is_empty() && shared.buffers.is_wanted(device) {
-            self.buffer(device).await?;
+        let (mut streams, mut recorded) = (Vec::new(), false);
+        for _ in 0..CAPTURE_ATTEMPTS {
+            // Asked before the streams: what is recorded now has its buffer already, unless somebody took it away.
+            recorded = shared.recorder.is_recorded(device);
             streams = shared.jetstream.streams(Some(&subject)).await?;
+            if !streams.is_empty() || !(recorded || shared.buffers.is_wanted(device)) {
+                break;
+            }
+            self.buffer(device).await?;
         }
         // Subjects of streams do not overlap, so at most one of them acknowledges.
         match streams.iter().find(|stream| !stream.config.no_ack) {
+            None if recorded => {
+                let reason = "the device is being recorded, but no stream captures its subject".to_owned();
+                Err(IngestError::Partly { accepted: 0, events: events.len(), reason })
+            }
             None => {
                 let client = shared.jetstream.client();
                 for (headers, data) in &messages {

@@ -99,9 +99,11 @@ async fn one(shared: &Shared, session: Session, device: &Id) -> Result<(Session,
     if !session.pre_roll.is_zero() {
         check_pre_roll(shared, device, session.pre_roll).await?;
     }
+    let hold = shared.buffers.hold(device);
     let buffer = shared.buffers.for_recording(device).await?;
     let session = described(shared, session, device, &buffer, None).await?;
     let result = begin(shared, &session).await;
+    drop(hold);
     if result.is_err() {
         // The buffer may have been made for this recording alone.
         shared.buffers.reconcile(device).await?;
