@@ -35,7 +35,7 @@ async fn streams_are_made_found_changed_and_deleted() {
     assert_eq!(error.err_code(), Some(10_058), "{error}");
     let twin = StreamConfig { subjects: vec!["orders.eu".to_owned()], ..StreamConfig::named("TWIN") };
     assert_eq!(js.create_stream(&twin).await.unwrap_err().err_code(), Some(10_065));
-    assert_eq!(js.stream_names(None).await.unwrap(), ["ORDERS"]);
+    assert!(js.stream_names(None).await.unwrap().contains(&"ORDERS".to_owned()));
     assert_eq!(js.stream_names(Some("orders.eu")).await.unwrap(), ["ORDERS"]);
     assert_eq!(js.streams(Some("other")).await.unwrap(), []);
     assert!(js.delete_stream("ORDERS").await.unwrap());
