@@ -59,9 +59,9 @@ pub(super) async fn serve<R, W>(
 {
     let mut writer = tasks.spawn(write(Arc::clone(&peer), write_half, shared.limits.write_deadline));
     drop(tasks);
-    let session = Session::new(Arc::clone(&shared), Arc::clone(&peer));
+    let mut session = Session::new(Arc::clone(&shared), Arc::clone(&peer));
     let end = match admission {
-        Admission::Welcome => converse(&shared, &peer, session, &mut read).await,
+        Admission::Welcome => converse(&shared, &peer, &mut session, &mut read).await,
         Admission::TooMany => End::Error(ProtocolError::TooManyConnections),
         Admission::Stopped => End::Closed(ClosedReason::ServerShutdown),
     };
@@ -102,7 +102,7 @@ enum End {
 async fn converse(
     shared: &Shared,
     peer: &Peer,
-    mut session: Session,
+    session: &mut Session,
     read: &mut (impl AsyncRead + Unpin),
 ) -> End {
     let mut partial = BytesMut::new();
@@ -140,7 +140,7 @@ async fn converse(
         if timer.deadline() != session.poll_timeout() {
             timer.as_mut().reset(session.poll_timeout());
         }
-        hold_up(shared, peer, &mut session).await;
+        hold_up(shared, peer, session).await;
     }
 }
 
@@ -205,7 +205,36 @@ async fn hold_up(shared: &Shared, peer: &Peer, session: &mut Session) {
 }
 
 async fn discard(read: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut unread = [0; 4096];
+    // On the heap: every connection would carry it otherwise.
+    let mut unread = vec![0; 4096];
     while read.read(&mut unread).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::ConnectionInfo;
+    use crate::server::{Config, Server};
+
+    /// What a waiting connection costs is mostly what its two tasks hold.
+    #[tokio::test]
+    async fn tasks_are_small() {
+        let server = Server::start(Config { listen: None, ..Config::default() }).await.unwrap();
+        let shared = &server.shared;
+        let peer = shared.broker.connect(ConnectionInfo::default(), 1);
+        let (_client, pipe) = tokio::net::unix::pipe::pipe().unwrap();
+        let (other, _read) = tokio::net::unix::pipe::pipe().unwrap();
+        let writing = write(Arc::clone(&peer), other, Duration::ZERO);
+        let size = size_of_val(&writing);
+        assert!(size <= 768, "a writing task of {size} bytes");
+        drop(writing);
+        let (other, _read) = tokio::net::unix::pipe::pipe().unwrap();
+        let starter = server.tasks.starter();
+        let serving = serve(Arc::clone(shared), Arc::clone(&peer), Admission::Welcome, pipe, other, starter);
+        let size = size_of_val(&serving);
+        assert!(size <= 1536, "a reading task of {size} bytes");
+        drop(serving);
+        server.shutdown().await.unwrap();
+    }
 }

@@ -42,7 +42,8 @@ async fn write_batch(
         }
         return Ok(());
     }
-    write_spliced(socket, outbox, batch).await
+    // On the heap: every connection would carry its slices otherwise.
+    Box::pin(write_spliced(socket, outbox, batch)).await
 }
 
 /// So many slices go into one vectored write.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::thread;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -90,11 +91,8 @@ impl TaskStarter {
         F::Output: Send + 'static,
     {
         let alive = self.0.clone();
-        spawn(async move {
-            let output = task.await;
-            drop(alive);
-            output
-        })
+        // Not an async block: that would hold the task twice.
+        spawn(task.inspect(move |_| drop(alive)))
     }
 }
 
