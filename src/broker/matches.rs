@@ -102,8 +102,13 @@ pub(crate) fn is_inbox(filter: &[u8]) -> bool {
     filter.starts_with(INBOX)
 }
 
+/// Longer subjects are not kept: a client could fill the memory with them.
+const CACHED_SUBJECT_BYTES_MAX: usize = 256;
+
 /// Whether matches of `subject` are worth keeping: not for inboxes, and not for acknowledgements, each of which has a
 /// subject of its own.
 pub(crate) fn is_cached(subject: &[u8]) -> bool {
-    !subject.starts_with(INBOX) && !subject.starts_with(b"$JS.ACK.")
+    subject.len() <= CACHED_SUBJECT_BYTES_MAX
+        && !subject.starts_with(INBOX)
+        && !subject.starts_with(b"$JS.ACK.")
 }

@@ -208,6 +208,17 @@ impl Broker {
         })
     }
 
+    /// Whether a part of the server listens on `subject`.
+    #[must_use]
+    pub fn is_served(&self, subject: &[u8]) -> bool {
+        let mut found = false;
+        self.sublist().visit(subject, |members| {
+            found = members.plain.iter().any(|(_, target)| matches!(target, Target::Internal(_)));
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        found
+    }
+
     fn any_client(&self, subject: &[u8], wanted: impl Fn(&Subscription) -> bool) -> bool {
         let mut found = false;
         self.sublist().visit(subject, |members| {
@@ -526,6 +537,7 @@ mod tests {
         let sink = Arc::new(Recorder::default());
         let sub = broker.subscribe_internal(b"$JS.API.>", 9, sink.clone());
         assert!(!broker.has_interest(b"$JS.API.INFO"));
+        assert!(broker.is_served(b"$JS.API.INFO") && !broker.is_served(b"$JS.API"));
         assert!(say(&broker, "$JS.API.INFO", "x"));
         assert_eq!(sink.flushes.load(Ordering::SeqCst), 1);
         let message = sink.messages.lock().unwrap().pop().unwrap();

@@ -11,7 +11,7 @@ use weir::server::{Address, Config, Limits, Server};
 use weir::sys::random::Random;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// CONNECT as a usual client sends it.
 pub(crate) const CONNECT: &str = r#"CONNECT {"verbose":false,"pedantic":false,"protocol":1,"echo":true,"headers":true,"no_responders":true}"#;

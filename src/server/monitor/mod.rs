@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Shared;
+use crate::broker::Broker;
 use query::{BadQuery, Query};
 
 /// Serves the pages until `stopped`, and the requests that came before to their end.
@@ -82,7 +83,19 @@ async fn index(State(monitor): State<Arc<Monitor>>) -> Html<&'static str> {
 
 async fn healthz(State(monitor): State<Arc<Monitor>>) -> Response {
     monitor.requests.healthz.fetch_add(1, Ordering::Relaxed);
-    json(StatusCode::OK, "{\"status\":\"ok\"}".to_owned())
+    let shared = &monitor.shared;
+    match ailment(&shared.broker, shared.info.jetstream) {
+        None => json(StatusCode::OK, "{\"status\":\"ok\"}".to_owned()),
+        Some(error) => {
+            let text = format!("{{\"status\":\"unavailable\",\"error\":\"{error}\"}}");
+            json(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+}
+
+/// What keeps the server from doing what it was started for.
+fn ailment(broker: &Broker, jetstream: bool) -> Option<&'static str> {
+    (jetstream && !broker.is_served(b"$JS.API.INFO")).then_some("JetStream not available")
 }
 
 async fn varz(State(monitor): State<Arc<Monitor>>) -> Response {
@@ -128,7 +141,24 @@ fn uptime(nanoseconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::uptime;
+    use super::*;
+    use crate::broker::{InternalMessage, InternalSink};
+    use crate::sys::random::Random;
+
+    struct Nobody;
+
+    impl InternalSink for Nobody {
+        fn push(&self, _: InternalMessage) {}
+    }
+
+    #[test]
+    fn a_server_without_the_jetstream_it_promised_is_ill() {
+        let broker = Broker::new(Random::from_seed(1));
+        assert_eq!(ailment(&broker, false), None);
+        assert_eq!(ailment(&broker, true), Some("JetStream not available"));
+        let _driver = broker.subscribe_internal(b"$JS.API.>", 0, Arc::new(Nobody));
+        assert_eq!(ailment(&broker, true), None);
+    }
 
     #[test]
     fn spans_show_the_units_they_reach() {
