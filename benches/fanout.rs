@@ -62,7 +62,7 @@ fn fanout(c: &mut Criterion) {
             });
         });
         drop((publisher, receivers));
-        runtime.block_on(server.shutdown());
+        runtime.block_on(server.shutdown()).expect("it stops in order");
     }
     group.finish();
 }

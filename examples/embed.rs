@@ -29,6 +29,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::signal::ctrl_c().await?;
     }
     client.drain().await?;
-    server.shutdown().await;
+    server.shutdown().await?;
     Ok(())
 }

@@ -62,13 +62,14 @@ async fn s0_006_embedded_with_in_process_clients_and_no_open_port() {
         .expect("it starts");
     #[cfg(target_os = "linux")]
     assert_eq!(listening_sockets(), 1);
-    listening.shutdown().await;
+    listening.shutdown().await.expect("it stops in order");
 
     publisher.drain().await.expect("it is flushed");
     let in_process = server.in_process();
     timeout(Duration::from_secs(10), server.shutdown())
         .await
-        .expect("every task ends, with a client still there");
+        .expect("every task ends, with a client still there")
+        .expect("in order");
     assert_eq!(
         in_process.connect().expect_err("it has stopped").kind(),
         std::io::ErrorKind::ConnectionRefused

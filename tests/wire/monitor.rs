@@ -43,7 +43,7 @@ async fn healthz_says_ok_once_ready() {
     assert_eq!(get(&server, "/nope").await.0, "HTTP/1.1 404 Not Found");
     let varz = page(&server, "/varz").await;
     assert_eq!(varz["http_req_stats"], serde_json::json!({"/": 1, "/healthz": 1, "/varz": 1}));
-    server.shutdown().await;
+    server.shutdown().await.expect("it stops in order");
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn varz_counts_what_went_through() {
         "two of the client, and the server's own answers to who asks for itself"
     );
     assert!(varz["mem"].as_u64().unwrap() > 0 && varz["cores"].as_u64().unwrap() > 0);
-    server.shutdown().await;
+    server.shutdown().await.expect("it stops in order");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn connz_shows_who_is_there_and_who_was() {
         let (status, _, body) = get(&server, &format!("/connz?{query}")).await;
         assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 400 Bad Request", problem));
     }
-    server.shutdown().await;
+    server.shutdown().await.expect("it stops in order");
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_monitoring_port_in_use_is_named_and_nothing_is_left_running() {
             .to_string()
             .starts_with(&format!("cannot listen on 127.0.0.1:{taken} for monitoring: the port is in use"))
     );
-    server.shutdown().await;
+    server.shutdown().await.expect("it stops in order");
 }
 
 #[tokio::test]

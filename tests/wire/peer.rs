@@ -129,7 +129,7 @@ impl Partner {
 
     async fn stop(self) {
         if let Self::Tcp(server) | Self::Pipe(server) = self {
-            timeout(PATIENCE, server.shutdown()).await.expect("the server stops");
+            timeout(PATIENCE, server.shutdown()).await.expect("the server stops").expect("in order");
         }
     }
 }

@@ -170,5 +170,5 @@ async fn a_port_in_use_is_named() {
              (0 takes a free one)"
         )
     );
-    server.shutdown().await;
+    server.shutdown().await.expect("it stops in order");
 }
