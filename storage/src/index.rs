@@ -681,7 +681,15 @@ impl Log {
             // Blocks that lie behind `from` as a whole need not be read.
             for (&first, meta) in self.blocks.range(from..) {
                 scan_to = scan_to.min(first - 1);
-                count += meta.messages.saturating_sub(self.removed.count_in(first, meta.last_seq));
+                if self.removed.count_in(first, meta.last_seq) == 0 {
+                    count += meta.messages;
+                } else {
+                    // What was removed may be in the block, or may never have reached it.
+                    self.scan(source, first, meta.last_seq, &mut |_| {
+                        count += 1;
+                        ControlFlow::<()>::Continue(())
+                    })?;
+                }
             }
         }
         if from <= scan_to && !self.is_memory() {
