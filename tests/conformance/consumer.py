@@ -67,7 +67,7 @@ def next_acks_naks_and_terms(t):
     info = t.api("CONSUMER.INFO.C.WORK")
     equal((info["num_ack_pending"], info["num_pending"], info["ack_floor"]["stream_seq"]), (1, 2, 3), "counts")
     t.nats("consumer", "next", "C", "PULL", "--count", "3").says(r"\bm1\b", r"\bm3\b", r"\bm5\b")
-    t.nats("consumer", "next", "C", "PULL", "--timeout", "1s", expect="failure").says("Status: 408")
+    t.nats("consumer", "next", "C", "PULL", "--timeout", "1s", expect="failure").says("Status: 408|timeout")
 
 
 @case
@@ -151,10 +151,19 @@ def push_with_acks_redelivers(t):
 @case
 def pause_and_resume(t):
     t.nats("consumer", "add", "FAN", "PAUSED", "--pull", "--defaults")
-    t.nats("consumer", "pause", "FAN", "PAUSED", "1h", "--force").says("Paused FAN > PAUSED until")
+    # The command line asks for API level 1 before it sends either; a server below that is asked directly.
+    by_command = t.api("INFO")["api"]["level"] >= 1
+    if by_command:
+        t.nats("consumer", "pause", "FAN", "PAUSED", "1h", "--force").says("Paused FAN > PAUSED until")
+    else:
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+        equal(t.api("CONSUMER.PAUSE.FAN.PAUSED", {"pause_until": until})["paused"], True, "paused")
     equal(t.api("CONSUMER.INFO.FAN.PAUSED")["paused"], True, "paused")
     t.nats("consumer", "next", "FAN", "PAUSED", "--timeout", "1s", expect="failure")
-    t.nats("consumer", "resume", "FAN", "PAUSED", "--force").says("was resumed")
+    if by_command:
+        t.nats("consumer", "resume", "FAN", "PAUSED", "--force").says("was resumed")
+    else:
+        equal(t.api("CONSUMER.PAUSE.FAN.PAUSED")["paused"], False, "paused")
     equal(t.api("CONSUMER.INFO.FAN.PAUSED").get("paused", False), False, "paused")
     t.nats("consumer", "next", "FAN", "PAUSED").says(r"\bm1\b")
 
