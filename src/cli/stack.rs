@@ -11,7 +11,6 @@ use crate::client::{Client, Options, Pipe};
 use crate::config::{Broker, Place, Serve};
 use crate::server::{Address, Config, JetStreamConfig, Server, StartError, StoreFolder};
 use crate::service::device::BufferSetting;
-use crate::service::monitor::HttpConfig;
 use crate::service::{self, ServiceConfig, Services};
 use crate::sys::clock::SharedClock;
 
@@ -152,7 +151,7 @@ fn services(serve: &Serve) -> ServiceConfig {
     let services = &serve.services;
     ServiceConfig {
         names: services.names.clone(),
-        http: serve.http.clone().map(|listen| HttpConfig { listen, ..HttpConfig::default() }),
+        http: serve.http.clone(),
         default_buffer: services
             .default_buffer
             .map(|window| BufferSetting { window, ..BufferSetting::default() }),

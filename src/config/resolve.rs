@@ -8,6 +8,7 @@ use weir_protocol::subject::{is_literal, matches};
 use super::typed::{ServeArgs, ServiceArgs};
 use crate::client::Tcp;
 use crate::client::kv::is_valid_bucket;
+use crate::service::monitor::HttpConfig;
 use crate::service::names::Names;
 use crate::service::span;
 
@@ -25,12 +26,12 @@ fn refuse(flag: &'static str, value: impl ToString, reason: impl Into<String>) -
 }
 
 /// What `weir serve` runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Serve {
     /// Where the services' messages go.
     pub broker: Broker,
-    /// `host:port` of the HTTP monitor and API. None: not started.
-    pub http: Option<String>,
+    /// The HTTP monitor and API. None: not started.
+    pub http: Option<HttpConfig>,
     /// Names and habits of the services.
     pub services: Services,
     /// What is logged, and where to.
@@ -112,7 +113,16 @@ impl Serve {
         }
         let http = match typed.http.as_str() {
             "off" | "none" => None,
-            address => Some(host_and_port("--http", address)?),
+            address => Some(HttpConfig {
+                listen: host_and_port("--http", address)?,
+                hosts: typed.http_host.iter().map(|name| http_host(name)).collect::<Result<_, _>>()?,
+                origins: typed
+                    .http_origin
+                    .iter()
+                    .map(|origin| http_origin(origin))
+                    .collect::<Result<_, _>>()?,
+                ..HttpConfig::default()
+            }),
         };
         let broker = match typed.server {
             Some(url) => Broker::External { url: server_url("--server", &url)? },
@@ -267,6 +277,22 @@ fn server_url(flag: &'static str, value: &str) -> Result<String, ConfigError> {
     Ok(value.trim().to_owned())
 }
 
+fn http_host(name: &str) -> Result<String, ConfigError> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '/' || c == ':') {
+        return Err(refuse("--http-host", format!("\"{name}\""), "give a host name without scheme and port"));
+    }
+    Ok(name.to_owned())
+}
+
+fn http_origin(origin: &str) -> Result<String, ConfigError> {
+    let place = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    if place.is_none_or(|place| place.is_empty() || place.contains(|c: char| c.is_whitespace() || c == '/')) {
+        let reason = "give scheme, host and port alone, such as https://console.example";
+        return Err(refuse("--http-origin", format!("\"{origin}\""), reason));
+    }
+    Ok(origin.to_owned())
+}
+
 fn directory(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
     if path.as_os_str().is_empty() {
         return Err(refuse(flag, "\"\"", "give a directory, or leave the flag out for a temporary one"));
@@ -324,7 +350,7 @@ mod tests {
                 ports_file_dir: None
             }
         );
-        assert_eq!(serve.http.as_deref(), Some("127.0.0.1:5555"));
+        assert_eq!(serve.http.map(|http| http.listen).as_deref(), Some("127.0.0.1:5555"));
         assert_eq!(serve.services.names, Names::default());
         assert_eq!(serve.services.buffer_refresh, Duration::from_secs(15));
         assert_eq!(serve.services.default_buffer, None);
@@ -374,6 +400,11 @@ mod tests {
             ("--port -2", ["--port -2", "-1 takes a free one"]),
             ("--http 5555", ["--http \"5555\"", "HOST:PORT"]),
             ("--http ::1:5555", ["--http \"::1:5555\"", "HOST:PORT"]),
+            (
+                "--http-origin console.example",
+                ["--http-origin \"console.example\"", "https://console.example"],
+            ),
+            ("--http-host a:80", ["--http-host \"a:80\"", "without scheme and port"]),
             ("--jetstream=false", ["--jetstream false", "leave the flag out"]),
             ("--monitor-prefix a.*", ["--monitor-prefix \"a.*\"", "without spaces"]),
             ("--monitor-prefix $SYS", ["--monitor-prefix \"$SYS\"", "not beginning with $"]),

@@ -26,6 +26,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5555")]
     pub http: String,
 
+    /// Host name, besides addresses and localhost, under which the HTTP monitor may be addressed; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub http_host: Vec<String>,
+
+    /// Origin whose pages may use the HTTP API, such as https://console.example; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    pub http_origin: Vec<String>,
+
     /// Port of the NATS monitoring pages (/healthz); off unless given, -1 takes a free one
     #[arg(long, short = 'm', value_name = "PORT", allow_negative_numbers = true)]
     pub monitor_port: Option<i64>,

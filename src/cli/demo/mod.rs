@@ -9,6 +9,7 @@ mod feed;
 mod ledger;
 mod post;
 mod proc;
+mod readings;
 mod report;
 mod witness;
 
@@ -30,6 +31,7 @@ use crate::config::resolve::{Log, Services};
 use crate::config::{Broker, Place, Serve};
 use crate::service::command::{Request, Start};
 use crate::service::device::{BufferSetting, DeviceChange, DeviceStore};
+use crate::service::monitor::HttpConfig;
 use crate::service::names::{self, Names};
 use crate::service::replay::schedule::Pace;
 use crate::service::replay::{self, Recording, Target};
@@ -130,7 +132,7 @@ async fn start_stack(clock: SharedClock) -> Outcome<Stack> {
             name: Some("weir-demo".to_owned()),
             ports_file_dir: None,
         },
-        http: Some(format!("127.0.0.1:{http}")),
+        http: Some(HttpConfig { listen: format!("127.0.0.1:{http}"), ..HttpConfig::default() }),
         services: Services::default(),
         log: Log::default(),
         pid_file: None,
@@ -203,10 +205,13 @@ async fn play(
     let pre_roll = whole.mul_f64(0.2);
     let client = connect(stack.url(), "weir demo").await?;
     introduce(stack, story);
+    let live = Names::default().device_subject(&identity::device(MACHINE)?);
     let ledger: SharedLedger = Arc::new(Mutex::new(Some(Ledger::default())));
     buffer_devices(&client, clock).await?;
     let feeds = start_feeds(stack, story, clock, &ledger);
 
+    sleep_until(story, record_at / 3).await;
+    story.tell(format!("live from {MACHINE}: {}", readings::next(&client, &live).await?));
     sleep_until(story, record_at).await;
     let controller = Controller::new(client.clone(), Names::default().command);
     let start = Request::Start(Start {
@@ -246,7 +251,12 @@ async fn play(
         .await
         .map_err(|error| Failure::new(format!("the witness: {error}")))?;
     story.tell(format!("replay at {SPEED}x on {TARGET}"));
-    replay_recording(&client, clock, recorded.count, &witness).await?;
+    let (replayed, again) = tokio::join!(
+        replay_recording(&client, clock, recorded.count, &witness),
+        readings::next(&witness_client, TARGET),
+    );
+    replayed?;
+    story.tell(format!("again from {MACHINE}: {}", again?));
     let seen = witness.seen();
     let report = Report {
         published: 0,
@@ -287,10 +297,16 @@ fn suggest(args: &DemoArgs, stack: &Stack, story: &Story) {
     let server = if usual { String::new() } else { format!(" --server {}", stack.url()) };
     let http = stack.http().map(|address| address.to_string()).unwrap_or_default();
     story.plain("\nThe devices go on. In another terminal:\n");
-    story.plain(format!("  weir data tail --device-id machine{server}"));
-    story.plain(format!("  weir record list{server}"));
-    story.plain(format!("  weir replay {SESSION} --speed 10{server}"));
-    story.plain(format!("  weir record start --device-id pump-1 --session-id mine --pre-roll 10s{server}"));
+    // As it was called: after `cargo run` the program is in no path.
+    let weir = std::env::args().next().unwrap_or_else(|| "weir".to_owned());
+    for command in [
+        format!("data tail --device-id {MACHINE}"),
+        "record list".to_owned(),
+        format!("replay {SESSION} --speed 10"),
+        "record start --device-id pump-1 --session-id mine --pre-roll 10s".to_owned(),
+    ] {
+        story.plain(format!("  {weir} {command}{server}"));
+    }
     story.plain(format!(
         "  curl -X POST {http}/monitor/my-device -d '[{{\"type\":\"state\",\"symbol\":\"hello\",\"data\":{{\"n\":1}}}}]'"
     ));
