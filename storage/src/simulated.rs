@@ -53,6 +53,27 @@ pub enum Operation {
     Mark(u64),
 }
 
+impl Operation {
+    /// The file whose contents it changes; `None` when it changes the folder.
+    fn file(&self) -> Option<usize> {
+        match self {
+            Self::Write { file, .. } | Self::SetLen { file, .. } | Self::Sync { file } => Some(*file),
+            Self::Make { .. } | Self::Remove { .. } | Self::SyncFolder | Self::Mark(_) => None,
+        }
+    }
+}
+
+/// Applies what waits and is meant, in order.
+fn settle(image: &mut Image, pending: &mut Vec<&Operation>, is_meant: impl Fn(&Operation) -> bool) {
+    pending.retain(|waiting| {
+        let is_meant = is_meant(waiting);
+        if is_meant {
+            image.apply(waiting);
+        }
+        !is_meant
+    });
+}
+
 /// A folder: names, and the files they stand for.
 #[derive(Clone, Debug, Default)]
 struct Image {
@@ -185,34 +206,28 @@ impl Simulated {
         for operation in state.operations.iter().take(count) {
             match operation {
                 Operation::Sync { .. } | Operation::SyncFolder
-                    if cut.lie_one_in > 0 && random() % cut.lie_one_in == 0 => {}
-                Operation::Sync { file } => pending.retain(|waiting| match waiting {
-                    Operation::Write { file: of, .. } | Operation::SetLen { file: of, .. } if of == file => {
-                        image.apply(waiting);
-                        false
-                    }
-                    _ => true,
-                }),
-                Operation::SyncFolder => pending.retain(|waiting| match waiting {
-                    Operation::Make { .. } | Operation::Remove { .. } => {
-                        image.apply(waiting);
-                        false
-                    }
-                    _ => true,
-                }),
+                    if cut.lie_one_in > 0 && random().is_multiple_of(cut.lie_one_in) => {}
+                Operation::Sync { file } => {
+                    settle(&mut image, &mut pending, |waiting| waiting.file() == Some(*file));
+                }
+                Operation::SyncFolder => settle(&mut image, &mut pending, |waiting| waiting.file().is_none()),
                 Operation::Mark(_) => {}
-                _ => pending.push(operation),
+                Operation::Make { .. }
+                | Operation::Remove { .. }
+                | Operation::Write { .. }
+                | Operation::SetLen { .. } => pending.push(operation),
             }
         }
         for operation in pending {
             if random() % 100 >= cut.kept_percent {
                 continue;
             }
-            match operation {
-                Operation::Write { file, offset, bytes } if random() % 100 < cut.torn_percent => {
-                    tear(&mut image, *file, *offset, bytes, random);
-                }
-                _ => image.apply(operation),
+            if let Operation::Write { file, offset, bytes } = operation
+                && random() % 100 < cut.torn_percent
+            {
+                tear(&mut image, *file, *offset, bytes, random);
+            } else {
+                image.apply(operation);
             }
         }
         Self::of(image, state.next_file)
@@ -238,15 +253,15 @@ fn tear(image: &mut Image, file: usize, offset: u64, bytes: &[u8], random: &mut 
     const SECTOR: u64 = 512;
     let end = offset + bytes.len() as u64;
     let mut put = |from: u64, to: u64| {
-        let (start, stop) = ((from - offset) as usize, (to - offset) as usize);
-        image.write(file, from, &bytes[start..stop]);
+        let within = |at: u64| usize::try_from(at - offset).unwrap_or(bytes.len());
+        image.write(file, from, &bytes[within(from)..within(to)]);
     };
     match random() % 3 {
         0 => {
             let mut at = offset;
             while at < end {
                 let next = ((at / SECTOR + 1) * SECTOR).min(end);
-                if random() % 2 == 0 {
+                if random().is_multiple_of(2) {
                     put(at, next);
                 }
                 at = next;

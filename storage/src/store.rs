@@ -254,7 +254,7 @@ impl Store {
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
         let bytes = options.journal_file_bytes;
         let (least, most) = (64 << 10, 1 << 30);
-        if !(least..=most).contains(&bytes) || bytes % SECTOR as u64 != 0 {
+        if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(SECTOR as u64) {
             return Err(OpenError::JournalFileBytes { bytes, least, most });
         }
         let (shelf, loaded, position) = recover(&disk, options.cache_bytes)?;
@@ -506,12 +506,13 @@ impl Store {
             release(Ok(()));
             return;
         }
-        let (number, bytes) = if is_empty {
+        // Evictions get a number of their own even when nothing is journaled: it tells when redb has them.
+        let (number, bytes) = if is_empty && self.evictions.is_empty() {
             (self.chunks.current_number() - 1, Bytes::new())
         } else {
             let number = self.chunks.current_number();
             let bytes = self.chunks.seal();
-            let space = footprint(bytes.len() as u64);
+            let space = if is_empty { 0 } else { footprint(bytes.len() as u64) };
             self.unmoved.push_back((number, space));
             self.unmoved_bytes += space;
             (number, bytes)

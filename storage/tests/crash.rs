@@ -3,6 +3,8 @@
 //!
 //! `WEIR_CRASH_POINTS` sets how many cuts each test makes, `WEIR_CRASH_SEED` where it starts.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, dead_code)]
+
 #[path = "support/workload.rs"]
 mod workload;
 
@@ -18,10 +20,10 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// The highest answer that went out before a cut.
 fn answered(operations: &[Operation], count: usize) -> usize {
-    let marks = operations[..count].iter().filter_map(|operation| match operation {
-        Operation::Mark(mark) => usize::try_from(*mark).ok(),
-        _ => None,
-    });
+    let mark = |operation: &Operation| {
+        if let Operation::Mark(mark) = operation { usize::try_from(*mark).ok() } else { None }
+    };
+    let marks = operations[..count].iter().filter_map(mark);
     marks.max().unwrap_or(0)
 }
 
@@ -69,7 +71,7 @@ fn cuts(run: &Run, points: u64, lie_one_in: u64, random: &mut Random, report: &m
         match found(&second, &run.states, answered) {
             Ok(state) if state == first || lie_one_in > 0 => {}
             // States that look alike (a seal of nothing) are the same state.
-            Ok(state) if matches(&open(&second).unwrap(), &run.states[first]).is_ok() => drop(state),
+            Ok(_) if matches(&open(&second).unwrap(), &run.states[first]).is_ok() => {}
             Ok(state) => report(format!("cut {count} {cut:?}: state {first}, after a second cut {state}")),
             Err(reason) => report(format!("cut {count} {cut:?}, second cut, answered {answered}: {reason}")),
         }

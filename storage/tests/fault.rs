@@ -1,6 +1,8 @@
 //! Writes and syncs that fail, a full disk, and damaged bytes: a failed group is in no store, an answered one stays,
 //! and wrong bytes are never served.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stdout, dead_code)]
+
 #[path = "support/workload.rs"]
 mod workload;
 
@@ -24,7 +26,7 @@ fn payload(seq: u64, nonce: u64) -> Vec<u8> {
 }
 
 /// Every record, and the ranges that are named as damaged.
-fn read_all(store: &Store, log: LogId) -> (BTreeMap<u64, Vec<u8>>, Vec<(u64, u64)>) {
+fn read_all(store: &Store, log: LogId) -> (Payloads, Vec<(u64, u64)>) {
     let (mut records, mut damaged, mut from) = (BTreeMap::new(), Vec::new(), 0);
     loop {
         match store.next(log, from, u64::MAX, None, 1) {
@@ -43,6 +45,8 @@ fn read_all(store: &Store, log: LogId) -> (BTreeMap<u64, Vec<u8>>, Vec<(u64, u64
     }
 }
 
+/// Sequence to payload.
+type Payloads = BTreeMap<u64, Vec<u8>>;
 type Answers = Arc<Mutex<BTreeMap<u64, Result<(), String>>>>;
 
 /// Appends one record per seal; the answers by nonce.
@@ -70,7 +74,7 @@ impl Client {
         Ok(())
     }
 
-    fn answered(&self) -> BTreeMap<u64, Vec<u8>> {
+    fn answered(&self) -> Payloads {
         let answers = self.answers.lock().unwrap();
         let ok = self.sent.iter().filter(|(nonce, _)| matches!(answers.get(nonce), Some(Ok(()))));
         ok.map(|(_, record)| record.clone()).collect()

@@ -131,8 +131,18 @@ impl Library {
         )
     }
 
-    /// Rows of `log` from `from` on: all there are, up to a bound; `None` when there is none up to `last`.
+    /// Rows of `log` that lie together: those from `from` on, up to a bound, and maybe some before.
     pub(crate) fn rows(&self, log: u32, from: u64, last: u64) -> Result<Arc<Block>, ShelfError> {
+        // Rows read together cover everything from their key to the last of them.
+        let covering = {
+            let cache = self.cache.borrow();
+            let before = cache.blocks.range((log, 0)..=(log, from)).next_back();
+            before.filter(|(_, (_, block))| block.last() >= Some(from)).map_or(from, |((_, first), _)| *first)
+        };
+        self.rows_from(log, covering, last)
+    }
+
+    fn rows_from(&self, log: u32, from: u64, last: u64) -> Result<Arc<Block>, ShelfError> {
         self.cached(
             (log, from),
             |_| true,
