@@ -126,6 +126,10 @@ async fn kill_in_state(state: &str, buffer_storage: &str) {
         controlled(&client, &json!({"action": "stop", "session_id": SESSION})).await;
         last
     } else {
+        if state_of(&client, SESSION).await.as_deref() == Some("running") {
+            // The row was seen before it was on stable storage, and the stop was never answered: it is asked for again.
+            controlled(&client, &json!({"action": "stop", "session_id": SESSION})).await;
+        }
         before_stop
     };
     within(Duration::from_secs(45), "the session is stopped", || async {
@@ -136,8 +140,11 @@ async fn kill_in_state(state: &str, buffer_storage: &str) {
     let found = numbers(&recorded(&client, SESSION).await);
     let set: BTreeSet<u64> = found.iter().copied().collect();
     assert!(found.windows(2).all(|pair| pair[0] <= pair[1]), "out of order: {found:?}");
-    // The event in flight at the kill was not answered; its retry carries the same id, so it is there once at most.
-    assert_eq!(set.len(), found.len(), "something is there twice: {found:?}");
+    // The event in flight at the kill was not answered and is sent again with the same id. A buffer on file knows the id
+    // and takes it once; one in memory has forgotten it with everything else.
+    let twice: Vec<u64> = found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    let may_be: &[u64] = if buffer_storage == "memory" { &[answered + 1] } else { &[] };
+    assert!(twice.iter().all(|n| may_be.contains(n)), "there twice: {twice:?} of {found:?}");
     let missing: Vec<u64> = (1..=must_have).filter(|n| !set.contains(n)).collect();
     assert!(missing.is_empty(), "answered, but not recorded: {missing:?} of 1..={must_have}");
     let row = row(&client, "streams_record_state", SESSION).await.expect("a state");

@@ -193,7 +193,16 @@ impl Client {
     /// # Errors
     /// A filter that is not valid, or a closed client.
     pub fn subscribe(&self, filter: &str) -> Result<Subscription, PublishError> {
-        subscription::start(self, filter, None)
+        subscription::start(self, &[filter], None)
+    }
+
+    /// Subscribes to several filters at once: one reader, in the order in which the server sends. A message that matches
+    /// two of them comes twice.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_all(&self, filters: &[&str]) -> Result<Subscription, PublishError> {
+        subscription::start(self, filters, None)
     }
 
     /// Subscribes as one member of a queue group: each message reaches one member.
@@ -201,7 +210,7 @@ impl Client {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub fn queue_subscribe(&self, filter: &str, queue: &str) -> Result<Subscription, PublishError> {
-        subscription::start(self, filter, Some(queue))
+        subscription::start(self, &[filter], Some(queue))
     }
 
     /// A fresh subject that nobody else uses, for answers.

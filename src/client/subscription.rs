@@ -41,37 +41,43 @@ impl Sink {
     }
 }
 
-/// Receives what is published on its filter until it is dropped, which unsubscribes.
+/// Receives what is published on its filter (or filters) until it is dropped, which unsubscribes.
 ///
 /// Above the limits of [`Options`](super::Options) new messages are dropped and counted: the other subscriptions of the
 /// client do not wait for a slow one.
 pub struct Subscription {
     client: Client,
-    sid: u64,
+    sids: Vec<u64>,
     queue: mpsc::UnboundedReceiver<Message>,
     load: Arc<Load>,
 }
 
 pub(super) fn start(
     client: &Client,
-    filter: &str,
+    filters: &[&str],
     queue: Option<&str>,
 ) -> Result<Subscription, PublishError> {
-    let bad_queue = queue.is_some_and(|queue| queue.is_empty() || queue.contains([' ', '\t', '\r', '\n']));
-    if bad_queue || !subject::is_valid_filter(filter.as_bytes()) {
-        return Err(PublishError::Subject(queue.filter(|_| bad_queue).unwrap_or(filter).to_owned()));
+    let bad_queue = queue.filter(|queue| queue.is_empty() || queue.contains([' ', '\t', '\r', '\n']));
+    let bad_filter = filters.iter().copied().find(|filter| !subject::is_valid_filter(filter.as_bytes()));
+    if let Some(bad) = bad_queue.or(bad_filter) {
+        return Err(PublishError::Subject(bad.to_owned()));
     }
     let (sender, receiver) = mpsc::unbounded_channel();
     let load = Arc::new(Load::default());
     let options = &client.core.options;
-    let sink = Sink {
-        queue: sender,
-        load: load.clone(),
-        messages_max: options.subscription_messages_max,
-        bytes_max: options.subscription_bytes_max,
-    };
-    let sid = client.core.subscribe(filter, queue, sink)?;
-    Ok(Subscription { client: client.clone(), sid, queue: receiver, load })
+    // Messages of all filters go through one queue, so they keep the order in which the server sent them.
+    let mut subscription =
+        Subscription { client: client.clone(), sids: Vec::new(), queue: receiver, load: load.clone() };
+    for filter in filters {
+        let sink = Sink {
+            queue: sender.clone(),
+            load: load.clone(),
+            messages_max: options.subscription_messages_max,
+            bytes_max: options.subscription_bytes_max,
+        };
+        subscription.sids.push(client.core.subscribe(filter, queue, sink)?);
+    }
+    Ok(subscription)
 }
 
 impl Subscription {
@@ -100,9 +106,11 @@ impl Subscription {
         self.load.dropped.load(Ordering::Relaxed)
     }
 
-    /// Asks the server to end the subscription after `max` messages in total.
+    /// Asks the server to end the subscription after `max` messages in total (of each filter, when it has several).
     pub fn unsubscribe_after(&self, max: u64) {
-        self.client.core.unsubscribe(self.sid, Some(max));
+        for sid in &self.sids {
+            self.client.core.unsubscribe(*sid, Some(max));
+        }
     }
 
     /// Ends the subscription at the server; what already arrived can still be read with [`next`](Self::next).
@@ -110,15 +118,21 @@ impl Subscription {
     /// # Errors
     /// When the connection breaks meanwhile: then messages under way are lost.
     pub async fn drain(&mut self) -> Result<(), UnavailableError> {
-        self.client.core.stop_delivery(self.sid);
+        for sid in &self.sids {
+            self.client.core.stop_delivery(*sid);
+        }
         let flushed = self.client.flush().await;
-        self.client.core.forget(self.sid);
+        for sid in &self.sids {
+            self.client.core.forget(*sid);
+        }
         flushed
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.client.core.unsubscribe(self.sid, None);
+        for sid in &self.sids {
+            self.client.core.unsubscribe(*sid, None);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The names that the services share with every other client: subjects, buckets, streams.
 
+use weir_protocol::subject;
+
 use super::id::Id;
 
 /// Prefix of a buffer's stream.
@@ -64,7 +66,8 @@ impl Names {
             ("the command queue group", &self.command_queue),
             ("the playback prefix", &self.playback),
         ] {
-            if !weir_protocol::subject::is_literal(name.as_bytes()) || name.starts_with('$') {
+            let valid = subject::is_valid_subject(name.as_bytes()) && subject::is_literal(name.as_bytes());
+            if !valid || name.starts_with('$') {
                 let reason = "it must be a subject without wildcards that does not begin with '$'";
                 return Err(NameError { what, name: name.clone(), reason });
             }
@@ -151,6 +154,10 @@ mod tests {
         assert_eq!(Names::default().check(), Ok(()));
         let names = Names { monitor: "a.*".to_owned(), ..Names::default() };
         assert!(names.check().unwrap_err().to_string().contains("the monitor prefix \"a.*\""));
+        for bad in ["", "a..b", "a b", ".a", "a.", "$JS.x"] {
+            let names = Names { command: bad.to_owned(), ..Names::default() };
+            assert!(names.check().is_err(), "{bad:?}");
+        }
         let names = Names { sessions: "a.b".to_owned(), ..Names::default() };
         assert!(names.check().unwrap_err().to_string().contains("the session bucket \"a.b\""));
     }

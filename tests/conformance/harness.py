@@ -347,3 +347,15 @@ def has_connection(pid, port):
     with open("/proc/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in table.readlines()[1:]]
     return any(row[3] == "01" and int(row[2].split(":")[1], 16) == port and row[9] in own for row in rows)
+
+
+def listening_ports(pid):
+    """The TCP ports on which a process listens (IPv4)."""
+    try:
+        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []
+    own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in own]

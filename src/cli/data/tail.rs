@@ -12,7 +12,7 @@ use crate::cli::connection::ServerArgs;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::task::{self, Stop};
 use crate::cli::{identity, output};
-use crate::client::{Message, Subscription};
+use crate::client::Message;
 
 /// Flags of `weir data tail`.
 #[derive(Debug, Args)]
@@ -64,16 +64,14 @@ async fn tail(args: TailArgs) -> Outcome {
     };
     let mut stop = Stop::listen()?;
     let client = args.server.connect("data tail").await?;
-    let mut subscriptions = filters
-        .iter()
-        .map(|filter| client.subscribe(filter).map_err(|error| Failure::new(error.to_string())))
-        .collect::<Outcome<Vec<_>>>()?;
+    let wanted: Vec<&str> = filters.iter().map(String::as_str).collect();
+    let mut messages = client.subscribe_all(&wanted).map_err(|error| Failure::new(error.to_string()))?;
     client.flush().await.map_err(|error| Failure::new(error.to_string()))?;
     output::remark(format!("listening on {}; Ctrl-C ends", filters.join(" and ")));
     let mut printed: u64 = 0;
     loop {
         let message = tokio::select! {
-            message = next(&mut subscriptions) => message,
+            message = messages.next() => message,
             _ = stop.wait() => return Ok(()),
         };
         let Some(message) = message else {
@@ -87,18 +85,6 @@ async fn tail(args: TailArgs) -> Outcome {
         if args.count.is_some_and(|count| printed >= count) {
             return Ok(());
         }
-    }
-}
-
-/// The next message of either subscription.
-async fn next(subscriptions: &mut [Subscription]) -> Option<Message> {
-    match subscriptions {
-        [one] => one.next().await,
-        [one, two] => tokio::select! {
-            message = one.next() => message,
-            message = two.next() => message,
-        },
-        _ => None,
     }
 }
 
