@@ -357,6 +357,7 @@ impl Engine {
                     progress = Progress::More;
                 }
             }
+            stream.forget_failures(|name| self.names.contains_key(name));
             let after = stream.state(store).last_seq;
             moved |= after > before;
             self.streams.insert(id, stream);

@@ -316,6 +316,18 @@ impl Stream {
         }
     }
 
+    /// The origins that `is_there` does not know are gone: there is nothing to try again until they come back.
+    pub(super) fn forget_failures(&mut self, is_there: impl Fn(&str) -> bool) {
+        if let (Some(config), Some(mirror)) = (&self.config.mirror, &mut self.mirror)
+            && !is_there(&config.name)
+        {
+            mirror.contact.stopped = None;
+        }
+        for source in self.sources.iter_mut().filter(|source| !is_there(&source.config.name)) {
+            source.contact.stopped = None;
+        }
+    }
+
     /// When a copy that failed is tried again.
     pub(super) fn origin_timeout(&self) -> Option<i64> {
         let mirror = self.mirror.iter().map(|mirror| &mirror.contact);

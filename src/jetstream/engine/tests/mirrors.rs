@@ -112,6 +112,24 @@ fn sources_number_anew_and_say_where_from() {
 }
 
 #[test]
+fn a_source_that_fails_is_tried_again_while_its_origin_is_there() {
+    let mut world = World::new();
+    world.create(r#"{"name":"O","subjects":["o.>"]}"#);
+    world.create(r#"{"name":"S","sources":[{"name":"O"}],"max_msgs":1,"discard":"new"}"#);
+    fill(&mut world, "o.1", 2);
+    world.advance(3 * SECOND);
+    let info = world.ask("$JS.API.STREAM.INFO.S", "");
+    assert!(info.contains(r#""lag":1"#) && info.contains("maximum messages exceeded"), "{info}");
+    world.ask("$JS.API.STREAM.PURGE.S", "");
+    world.advance(2 * SECOND);
+    assert_eq!(world.contents("S"), [(2, "o.1".to_owned(), "1".to_owned())]);
+    fill(&mut world, "o.1", 1);
+    world.ask("$JS.API.STREAM.DELETE.O", "");
+    world.advance(5 * SECOND);
+    assert_eq!(world.engine.poll_timeout(), None, "nothing is left to wait for");
+}
+
+#[test]
 fn a_chain_of_copies_in_memory_moves_at_once() {
     let mut world = World::new();
     world.create(r#"{"name":"O","subjects":["o.>"],"storage":"memory"}"#);
