@@ -97,7 +97,7 @@ impl Folder {
             }
             Err(error) => return Err(failed(error)),
         }
-        if path.join("jetstream").is_dir() {
+        if is_of_nats_server(&path) {
             return Err(FolderError::NatsServer { path });
         }
         let lock = file_options().create(true).truncate(false).open(path.join(LOCK)).map_err(failed)?;
@@ -113,6 +113,16 @@ impl Folder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether a nats-server keeps its streams here: in `jetstream` below, or it is that folder itself, with `$G` or another
+/// account that has `streams`.
+fn is_of_nats_server(path: &Path) -> bool {
+    let has_streams = |account: &Path| account.join("streams").is_dir();
+    path.join("jetstream").is_dir()
+        || has_streams(&path.join("$G"))
+        || std::fs::read_dir(path)
+            .is_ok_and(|entries| entries.flatten().any(|entry| has_streams(&entry.path())))
 }
 
 fn create_folder(path: &Path) -> io::Result<()> {
