@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::support::capture::{ingest, recording, row, start_recording, stop_recording};
+use crate::support::jetstream::stream_info;
 use crate::support::{Server, api, eventually, refused, weir_err, weir_ok};
 
 /// Sessions `a1` and `a2` of device `a`, `b1` of device `b`, each with three messages.
@@ -97,4 +98,35 @@ async fn s0_065_delete_and_purge_all_remove_streams_and_rows() {
     for session in ["a2", "b1"] {
         assert_eq!(row(&client, "streams_session", session).await, None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_062_recording_keeps_up_with_10_000_messages_a_second() {
+    const RATE: u32 = 10_000;
+    const SECONDS: u32 = 3;
+    let server = Server::start().await;
+    let client = server.connect().await;
+    start_recording(&client, "dev", "s").await;
+    let payload = bytes::Bytes::from(vec![b'x'; 200]);
+    let start = std::time::Instant::now();
+    // Ten milliseconds' worth at a time, on an absolute schedule: a late batch does not lower the rate.
+    for tick in 0..SECONDS * 100 {
+        tokio::time::sleep_until((start + std::time::Duration::from_millis(10) * tick).into()).await;
+        for _ in 0..RATE / 100 {
+            client.publish("monitor.dev", payload.clone()).await.expect("publish");
+        }
+    }
+    client.flush().await.expect("flush");
+    let took = start.elapsed();
+    assert!(
+        took < std::time::Duration::from_secs(u64::from(SECONDS) + 1),
+        "the publisher itself took {took:?}"
+    );
+    stop_recording(&client, "s").await;
+    let expected = u64::from(RATE * SECONDS);
+    let state = row(&client, "streams_record_state", "s").await.expect("a state");
+    assert_eq!(state["message_count"], expected, "{state}");
+    let info = stream_info(&client, &recording("s")).await;
+    assert_eq!(info["state"]["messages"], expected, "{info}");
+    assert_eq!(info["state"]["num_deleted"].as_u64().unwrap_or_default(), 0, "no gap: {info}");
 }
