@@ -1,5 +1,7 @@
 //! Ids of devices and sessions as they are typed, and the subjects that belong to them.
 
+use weir_protocol::subject::{is_literal, is_valid_subject};
+
 use super::failure::{Failure, Outcome};
 use crate::service::id::Id;
 
@@ -21,7 +23,7 @@ pub(crate) fn device_subject(prefix_typed: &str, device: &Id) -> Outcome<String>
 /// The first token(s) of the devices' subjects.
 pub(crate) fn prefix(typed: &str) -> Outcome<&str> {
     let typed = typed.trim();
-    if !weir_protocol::subject::is_literal(typed.as_bytes()) {
+    if !is_valid_subject(typed.as_bytes()) || !is_literal(typed.as_bytes()) {
         return Err(Failure::new(format!(
             "--subject \"{typed}\": give words joined by dots, without spaces, * or >"
         )));

@@ -37,7 +37,7 @@ struct Line {
 enum Command {
     /// Run the broker and the services
     #[command(visible_alias = "run")]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
 
     /// Watch it work: this machine as a device, recorded and replayed
     Demo(demo::DemoArgs),
@@ -90,7 +90,7 @@ fn finish(outcome: Outcome) -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Demo(args) => demo::run(args),
         Command::Device(command) => device::run(command),
         Command::Record(command) => record::run(command),

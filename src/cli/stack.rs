@@ -127,9 +127,13 @@ async fn start_server(broker: &Broker, clock: SharedClock) -> Outcome<Server> {
         clock,
         ..Config::default()
     };
-    let server = Server::start(config).await.map_err(|error| match &error {
-        StartError::PortInUse { .. } => Failure::new(error.to_string()).hint("-1 as a port takes a free one"),
-        _ => Failure::new(error.to_string()),
+    let server = Server::start(config).await.map_err(|error| {
+        let failure = Failure::new(error.to_string());
+        if matches!(error, StartError::PortInUse { .. }) {
+            failure.hint("-1 as a port takes a free one")
+        } else {
+            failure
+        }
     })?;
     let kept = match store {
         Place::Temporary => " (temporary: removed on a clean stop; --store DIR keeps it)",
@@ -163,13 +167,11 @@ fn services(serve: &Serve) -> ServiceConfig {
 
 fn explain(error: &service::StartError) -> Failure {
     let failure = Failure::new(error.to_string());
-    match error {
-        service::StartError::Http(_) => {
-            failure.hint("--http HOST:PORT chooses another address, port 0 a free one, --http off none")
-        }
-        service::StartError::NoJetStream { .. } => {
-            failure.hint("start it with JetStream, for example nats-server -js")
-        }
-        _ => failure,
+    if matches!(error, service::StartError::Http(_)) {
+        failure.hint("--http HOST:PORT chooses another address, port 0 a free one, --http off none")
+    } else if matches!(error, service::StartError::NoJetStream { .. }) {
+        failure.hint("start it with JetStream, for example nats-server -js")
+    } else {
+        failure
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use weir_protocol::subject::{is_literal, matches};
+use weir_protocol::subject::{is_literal, is_valid_subject, matches};
 
 use super::typed::{ServeArgs, ServiceArgs};
 use crate::client::Tcp;
@@ -203,7 +203,7 @@ fn check_names(names: &Names) -> Result<(), ConfigError> {
         ("--command-subject", &names.command),
         ("--playback-prefix", &names.playback),
     ] {
-        if !is_literal(name.as_bytes()) || name.starts_with('$') {
+        if !is_valid_subject(name.as_bytes()) || !is_literal(name.as_bytes()) || name.starts_with('$') {
             let reason = "give a subject: words joined by dots, without spaces, * or >, not beginning with $";
             return Err(refuse(flag, format!("\"{name}\""), reason));
         }
@@ -299,6 +299,11 @@ fn directory(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> 
     }
     if path.exists() && !path.is_dir() {
         return Err(refuse(flag, path.display(), "this is a file, not a directory"));
+    }
+    if path.join("$G").join("streams").is_dir() {
+        let reason = "this is the JetStream folder of a nats-server; \
+             take its streams over with `nats stream backup` and `nats stream restore`";
+        return Err(refuse(flag, path.display(), reason));
     }
     Ok(absolute(&path))
 }
@@ -408,6 +413,7 @@ mod tests {
             ("--jetstream=false", ["--jetstream false", "leave the flag out"]),
             ("--monitor-prefix a.*", ["--monitor-prefix \"a.*\"", "without spaces"]),
             ("--monitor-prefix $SYS", ["--monitor-prefix \"$SYS\"", "not beginning with $"]),
+            ("--playback-prefix a..b", ["--playback-prefix \"a..b\"", "joined by dots"]),
             ("--command-subject monitor.cmd", ["--command-subject monitor.cmd", "monitor.>"]),
             ("--device-bucket a.b", ["--device-bucket \"a.b\"", "letters, digits"]),
             ("--device-bucket x --state-bucket x", ["--state-bucket x", "--device-bucket has the same"]),

@@ -72,6 +72,9 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// A line with its number.
+type Line = (u64, Vec<u8>);
+
 /// Runs the command.
 pub(crate) fn run(args: PublishArgs) -> Outcome {
     task::block_on(publish(args))
@@ -129,7 +132,7 @@ async fn flush(client: &Client) -> Outcome {
 }
 
 /// Reads the file on a thread of its own: the standard input may wait for ever, the connection must not.
-fn open(args: &PublishArgs) -> Outcome<mpsc::Receiver<Result<(u64, Vec<u8>), LineError>>> {
+fn open(args: &PublishArgs) -> Outcome<mpsc::Receiver<Result<Line, LineError>>> {
     /// Lines read ahead.
     const AHEAD: usize = 64;
     let failed = |error: &std::io::Error| Failure::io(format!("file {}", args.file.display()), error);
