@@ -344,13 +344,16 @@ async fn steer(
                 stopped = Some(signal);
                 control.stop();
             }
-            key = next_key(&mut keys) => match key {
-                Key::Pause => control.set_paused(!control.is_paused()),
-                Key::Step => control.step(),
-                Key::Faster => control.set_pace(scaled(control.pace(), 2.0)),
-                Key::Slower => control.set_pace(scaled(control.pace(), 0.5)),
-                Key::Quit => control.stop(),
-            },
+            key = next_key(&mut keys) => {
+                match key {
+                    Key::Pause => control.set_paused(!control.is_paused()),
+                    Key::Step => control.step(),
+                    Key::Faster => control.set_pace(scaled(control.pace(), 2.0)),
+                    Key::Slower => control.set_pace(scaled(control.pace(), 0.5)),
+                    Key::Quit => control.stop(),
+                }
+                shown.line(&progress.borrow().clone(), control.pace(), control.is_paused());
+            }
         }
     }
 }
