@@ -301,10 +301,10 @@ async fn s0_022_auto_recording_starts_one_session_for_each_new_device() {
         async move {
             let mut found = Vec::new();
             for key in keys(&client, SESSIONS).await {
-                if let Some(session) = row(&client, SESSIONS, &key).await {
-                    if session["device_id"] == device {
-                        found.push(session);
-                    }
+                if let Some(session) = row(&client, SESSIONS, &key).await
+                    && session["device_id"] == device
+                {
+                    found.push(session);
                 }
             }
             found
@@ -343,7 +343,7 @@ async fn s0_023_a_body_too_large_is_refused_without_taking_memory() {
 /// Sends a chunked body that never ends and reads the status.
 async fn chunked(address: &str, chunks: &[u8]) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.expect("connect");
     let (mut reader, mut writer) = stream.into_split();
     let head = format!(
         "POST /monitor/dev-1 HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -354,9 +354,10 @@ async fn chunked(address: &str, chunks: &[u8]) -> u16 {
         writer
     });
     let mut answer = vec![0; 12];
-    tokio::time::timeout(crate::support::PATIENCE, reader.read_exact(&mut answer)).await.unwrap().unwrap();
+    let read = tokio::time::timeout(crate::support::PATIENCE, reader.read_exact(&mut answer)).await;
+    read.expect("an answer in time").expect("an answer");
     sending.abort();
-    std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap()
+    std::str::from_utf8(&answer[9..12]).expect("text").parse().expect("a status")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
