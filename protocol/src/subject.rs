@@ -328,7 +328,7 @@ subject_type!(
 );
 
 impl SubjectFilter {
-    /// Whether a message on `subject` goes to this filter: see [`matches`].
+    /// Whether a message on `subject` goes to this filter: see [`matches()`].
     pub fn matches(&self, subject: &[u8]) -> bool {
         matches(subject, self.as_bytes())
     }

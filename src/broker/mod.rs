@@ -1,6 +1,6 @@
 //! Routing: who gets a message, and getting it into their outboxes.
 //!
-//! A [`Broker`] is the meeting point of connections, each a [`Peer`] that subscribes and a [`Publisher`] that publishes, and
+//! A [`Broker`] is the meeting point of connections, each a `Peer` that subscribes and a `Publisher` that publishes, and
 //! of the server's own parts, which publish through [`Broker::publish`] and listen as [`InternalSink`]s. Delivery happens on
 //! the publisher's thread and ends in outboxes and sinks; nothing here waits, reads a clock or knows a socket.
 //!

@@ -30,7 +30,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub http_host: Vec<String>,
 
-    /// Origin whose pages may use the HTTP API, such as https://console.example; may be given several times
+    /// Origin whose pages may use the HTTP API, such as `https://console.example`; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub http_origin: Vec<String>,
 
@@ -79,7 +79,7 @@ pub struct ServeArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Services")]
 pub struct ServiceArgs {
-    /// First token(s) of the devices' subjects: messages of a device are on PREFIX.<device>
+    /// First token(s) of the devices' subjects: messages of a device are on `PREFIX.<device>`
     #[arg(long, value_name = "PREFIX", default_value = "monitor", alias = "monitor-subject")]
     pub monitor_prefix: String,
 

@@ -29,6 +29,8 @@ use crate::sys::task;
 
 /// What is staged goes to the journal at this size at the latest.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Messages that the engine may hold before they go where their receivers' limits count.
+const ANSWERS_MAX: usize = 4096;
 /// Bytes that may wait in the inbox; beyond them publishes are refused with 10167, as nats-server does at this size.
 const INBOX_BYTES_MAX: usize = 128 << 20;
 /// What a waiting message costs besides its own bytes.
@@ -143,7 +145,8 @@ impl Worker {
             for input in batch.drain(..) {
                 let now = self.now();
                 self.engine.handle(now, input, &mut self.store, &self.broker);
-                if self.store.staged_bytes() >= CHUNK_BYTES_MAX {
+                if self.store.staged_bytes() >= CHUNK_BYTES_MAX || self.engine.outputs().len() >= ANSWERS_MAX
+                {
                     self.release();
                 }
             }
@@ -205,7 +208,7 @@ impl Worker {
     fn rebuild(&mut self, reason: &str) -> Result<(), String> {
         tracing::error!("JetStream failed to write: {reason}; going on from what was acknowledged");
         let now = self.now();
-        self.engine.shutdown(now, &mut self.store, &self.broker);
+        self.engine.dismiss(now, &mut self.store, &self.broker);
         self.broker.publish_all(self.engine.outputs().take_now().iter().map(routed));
         self.hearing.forget_all();
         self.engine = Engine::new(self.config.clone());

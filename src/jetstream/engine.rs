@@ -47,6 +47,9 @@ pub struct EngineConfig {
     pub random: Random,
 }
 
+/// Copies staged in one call before the owner gets to seal; a store takes a chunk of a journal file at the most.
+const COPIED_BYTES_MAX: usize = 1 << 20;
+
 /// A mirror that holds back the limits of its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hold {
@@ -301,7 +304,7 @@ impl Engine {
         for _ in 0..8 {
             let told = self.tell_durable(now, store, interest);
             let fed = self.feed(now, store, interest);
-            if !told && !fed {
+            if (!told && !fed) || store.staged_bytes() >= COPIED_BYTES_MAX {
                 break;
             }
         }
@@ -432,6 +435,13 @@ impl Engine {
 
     /// The server stops: whoever waits is told, and states are staged.
     pub fn shutdown(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
+        self.touched_consumers = self.dismiss(now, store, interest);
+        self.keep_touched(now, true, store);
+    }
+
+    /// Tells those who wait that nothing more comes from this engine, and keeps nothing: after a failed write it knows more
+    /// than the store does. Returns the consumers.
+    pub fn dismiss(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) -> BTreeSet<u64> {
         let consumers: BTreeSet<u64> =
             self.streams.values().flat_map(|stream| stream.consumers.keys().copied()).collect();
         for id in &consumers {
@@ -439,8 +449,7 @@ impl Engine {
                 consumer.close(CloseReason::ServerShutdown, view);
             });
         }
-        self.touched_consumers = consumers;
-        self.keep_touched(now, true, store);
+        consumers
     }
 
     /// Marks a stream: its consumers, dependents and timers are looked at with the next [`Self::handle_durable`].

@@ -152,6 +152,12 @@ impl Outputs {
         if bytes.is_empty() { Bytes::new() } else { self.bytes(|out| out.put_slice(bytes)) }
     }
 
+    /// How many messages wait to be sent.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.now.len() + self.held.len()
+    }
+
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {

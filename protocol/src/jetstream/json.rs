@@ -1,7 +1,7 @@
 //! JSON as the JetStream API speaks it: Go's `encoding/json`, to the byte and to the word.
 //!
 //! Requests reject unknown fields, match names without case, and name what is wrong in Go's words; responses keep Go's
-//! field order, its rules for leaving fields out and its escaping. [`json_struct!`] and [`json_enum!`] declare a type
+//! field order, its rules for leaving fields out and its escaping. [`json_struct!`](crate::json_struct) and [`json_enum!`](crate::json_enum) declare a type
 //! with its fields once for both directions. Deliberately absent: what a field means.
 
 mod binary;

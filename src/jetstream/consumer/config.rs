@@ -11,6 +11,7 @@ use weir_protocol::jetstream::{ApiError, duration, error};
 use weir_protocol::subject;
 
 use super::Interest;
+use crate::jetstream::stream::config::SEQUENCE_MAX;
 
 const SECOND: i64 = 1_000_000_000;
 const MILLISECOND: i64 = 1_000_000;
@@ -317,6 +318,12 @@ fn check_filters(config: &ConsumerConfig) -> Result<(), ApiError> {
 fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
     let (seq, time) = (config.opt_start_seq > 0, config.opt_start_time.is_some());
     let refuse = |text: String| Err(error::CONSUMER_INVALID_POLICY.with(text));
+    if config.opt_start_seq > SEQUENCE_MAX {
+        return refuse(format!(
+            "start sequence {} exceeds the maximum of {SEQUENCE_MAX}",
+            config.opt_start_seq
+        ));
+    }
     let also = |policy: &str, what: &str| {
         refuse(format!("consumer delivery policy is deliver {policy}, but optional start {what} is also set"))
     };

@@ -24,10 +24,11 @@ mod unacked;
 use bytes::Bytes;
 use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig, ConsumerInfo};
 use weir_protocol::jetstream::stream::StreamConfig;
-use weir_protocol::jetstream::{ApiError, ack as ack_wire};
+use weir_protocol::jetstream::{ApiError, ack as ack_wire, error};
 use weir_storage::{LogId, Store};
 
 use crate::jetstream::output::Outputs;
+use crate::jetstream::stream::config::SEQUENCE_MAX;
 use crate::sys::random::Random;
 
 use count::Count;
@@ -297,6 +298,10 @@ impl Consumer {
     /// # Errors
     /// 10204 when the deliver policy does not allow it, 10104 when the stream cannot be read.
     pub fn reset(&mut self, seq: u64, view: &mut View<'_>) -> Result<u64, ApiError> {
+        if seq > SEQUENCE_MAX {
+            let text = format!("sequence {seq} exceeds the maximum of {SEQUENCE_MAX}");
+            return Err(error::CONSUMER_INVALID_RESET.with(text));
+        }
         self.set_back(seq, view)
     }
 

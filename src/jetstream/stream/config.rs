@@ -13,6 +13,8 @@ use weir_protocol::jetstream::stream::{
 };
 use weir_protocol::subject;
 
+/// Highest sequence that a request may name: far above any that is reached, far below what could overflow.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// Longest name of a stream or consumer in bytes.
 pub const NAME_MAX: usize = 255;
 /// Longest description in bytes.
@@ -90,6 +92,10 @@ pub fn check(
 }
 
 fn check_names(config: &StreamConfig) -> Result<(), ApiError> {
+    let starts = config.mirror.iter().chain(&config.sources).map(|origin| origin.opt_start_seq);
+    if let Some(seq) = starts.chain([config.first_seq]).find(|seq| *seq > SEQUENCE_MAX) {
+        return Err(invalid(format!("sequence {seq} exceeds the maximum of {SEQUENCE_MAX}")));
+    }
     if !is_valid_name(&config.name) {
         return Err(invalid(r"stream name is required and can not contain '.', '*', '>', '\', '/'"));
     }

@@ -119,7 +119,7 @@ impl Stream {
     fn rebuild_dedup(&mut self, context: &Context<'_>) -> Result<(), weir_storage::ReadError> {
         let window = self.config.duplicate_window;
         let state = self.state(context.store);
-        if let Some(last) = context.store.get(self.log, state.last_seq)?
+        if let Ok(Some(last)) = context.store.get(self.log, state.last_seq)
             && let Some(id) = header::get(&last.headers, publish_headers::MSG_ID)
         {
             self.last_msg_id = Bytes::copy_from_slice(id);
@@ -128,9 +128,22 @@ impl Stream {
             return Ok(());
         }
         let oldest = context.now.saturating_sub(window).saturating_add(1);
-        let Some(mut next) = context.store.seek_time(self.log, oldest)? else { return Ok(()) };
+        let mut next = match context.store.seek_time(self.log, oldest) {
+            Ok(Some(seq)) => seq,
+            Ok(None) => return Ok(()),
+            Err(weir_storage::ReadError::Damaged { last, .. }) => last + 1,
+            Err(error) => return Err(error),
+        };
         loop {
-            match context.store.next(self.log, next, state.last_seq, None, 1024)? {
+            let found = match context.store.next(self.log, next, state.last_seq, None, 1024) {
+                // The ids of lost messages are lost with them; the stream is served all the same.
+                Err(weir_storage::ReadError::Damaged { last, .. }) => {
+                    next = last + 1;
+                    continue;
+                }
+                found => found?,
+            };
+            match found {
                 weir_storage::Next::Record(record) => {
                     next = record.seq + 1;
                     if let Some(id) =

@@ -6,6 +6,7 @@ use weir_protocol::jetstream::stream::StorageType;
 use weir_protocol::subject;
 use weir_storage::Next;
 
+use super::config::SEQUENCE_MAX;
 use super::{Stream, unreadable};
 use crate::jetstream::consumer::{Removed, View};
 use crate::jetstream::engine::Context;
@@ -25,6 +26,10 @@ impl Stream {
     ) -> Result<Purged, ApiError> {
         if request.seq == 1 {
             return Ok(0);
+        }
+        if request.seq > SEQUENCE_MAX {
+            let text = format!("sequence {} exceeds the maximum of {SEQUENCE_MAX}", request.seq);
+            return Err(error::STREAM_PURGE_FAILED.with(text));
         }
         let is_whole = request.filter.is_empty() || request.filter == ">";
         let state = self.state(context.store);

@@ -319,5 +319,6 @@ fn refuse(reply: &Bytes, status: &str, context: &mut Context<'_>) {
 }
 
 fn bytes_wanted(request: &MessageGetRequest, context: &Context<'_>) -> usize {
-    usize::try_from(request.max_bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(context.config.max_pending)
+    let most = context.config.max_pending;
+    usize::try_from(request.max_bytes).ok().filter(|bytes| *bytes > 0).map_or(most, |bytes| bytes.min(most))
 }
