@@ -4,6 +4,7 @@
 
 pub mod connect;
 pub mod decode;
+pub mod duration;
 pub mod encode;
 pub mod error;
 pub mod header;

@@ -1,165 +1,156 @@
-//! Times and spans as NATS writes them: RFC 3339 with nanoseconds in UTC, and Go's texts for durations.
+//! Times as NATS writes them: RFC 3339 with nanoseconds, in UTC.
 //!
-//! A time is an `i64` of nanoseconds since 1970 (the years 1677 to 2262). JSON of NATS knows one time outside of that, Go's zero
-//! time, which means "never"; [`optional`] reads and writes it as `None`. Nothing here asks a clock.
+//! A time is an `i64` of nanoseconds since 1970 (the years 1678 to 2262). JSON of NATS knows one time outside of that, Go's zero
+//! time, which means "never"; [`optional`] reads and writes it as `None`. Texts are taken as Go takes them; its words for a
+//! refusal are at home in the JetStream API, which answers with them. Nothing here asks a clock.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::time::Duration;
+use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
+use jiff::civil::{DateTime, datetime};
 
 /// Go's zero time: "never", "not set".
 pub const ZERO: &str = "0001-01-01T00:00:00Z";
+/// The same in nanoseconds since 1970.
+pub(crate) const ZERO_NANOS: i128 = -62_135_596_800 * 1_000_000_000;
 
-const MICROSECOND: i128 = 1_000;
-const MILLISECOND: i128 = 1_000_000;
-const SECOND: i128 = 1_000_000_000;
-const MINUTE: i128 = 60 * SECOND;
-const HOUR: i128 = 60 * MINUTE;
-
-/// Why a text is no time or no duration.
+/// Why a text is no time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     /// Not RFC 3339.
     #[error("{0:?} is not a time such as 2026-01-31T12:00:00.5Z")]
     NotATime(String),
-    /// Before 1677 or after 2262.
+    /// Before 1678 or after 2262.
     #[error("the time {0:?} is outside of the years 1678 to 2262")]
-    TimeOutOfRange(String),
-    /// Not Go's syntax.
-    #[error("{0:?} is not a duration such as 300ms, 2s, 5m or 1h30m")]
-    NotADuration(String),
-    /// More than about 292 years.
-    #[error("the duration {0:?} is longer than 292 years")]
-    DurationOutOfRange(String),
-    /// Negative where only spans make sense.
-    #[error("the duration {0:?} is negative")]
-    NegativeDuration(String),
+    OutOfRange(String),
 }
 
 /// Reads RFC 3339, with any offset and up to nanoseconds, as nanoseconds since 1970.
+///
+/// # Errors
+/// Names the text.
 pub fn parse_rfc3339(text: &str) -> Result<i64, TimeError> {
-    // jiff takes more than RFC 3339 (a space, no offset's colon, annotations); Go does not.
-    let bytes = text.as_bytes();
-    let is_strict = bytes.len() >= 20
-        && bytes.get(4) == Some(&b'-')
-        && bytes.get(10) == Some(&b'T')
-        && (text.ends_with('Z')
-            || matches!(bytes.get(bytes.len() - 6), Some(b'+' | b'-'))
-                && bytes.get(bytes.len() - 3) == Some(&b':'));
-    if !is_strict {
-        return Err(TimeError::NotATime(text.into()));
-    }
-    let timestamp: Timestamp = text.parse().map_err(|_| TimeError::NotATime(text.into()))?;
-    i64::try_from(timestamp.as_nanosecond()).map_err(|_| TimeError::TimeOutOfRange(text.into()))
+    let nanos = read(text).map_err(|_| TimeError::NotATime(text.into()))?;
+    i64::try_from(nanos).map_err(|_| TimeError::OutOfRange(text.into()))
 }
 
 /// Writes RFC 3339 in UTC, the fraction without trailing zeros, as Go's JSON does.
+#[must_use]
 pub fn format_rfc3339(nanoseconds: i64) -> String {
     // jiff's Display is RFC 3339 in UTC with as many digits as are needed.
-    Timestamp::from_nanosecond(i128::from(nanoseconds)).map_or_else(|_| ZERO.into(), |time| time.to_string())
+    jiff::Timestamp::from_nanosecond(i128::from(nanoseconds))
+        .map_or_else(|_| ZERO.into(), |time| time.to_string())
 }
 
-/// Reads Go's duration text, as nanoseconds: `1h2m3.5s`, `-1.5h`, `300ms`, `0`.
-pub fn parse_duration_nanos(text: &str) -> Result<i64, TimeError> {
-    let not = || TimeError::NotADuration(text.into());
-    let (negative, mut rest) = match text.as_bytes() {
-        [b'-', ..] => (true, &text[1..]),
-        [b'+', ..] => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Ok(0);
+/// Where reading a time stopped. A rest is what was left of the text there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem<'a> {
+    /// This element of Go's layout is not there.
+    Missing { element: &'static str, rest: &'a str },
+    /// A number that this part of a time cannot have.
+    OutOfRange(&'static str),
+    /// Something follows the time.
+    Extra(&'a str),
+}
+
+/// The nanoseconds since 1970 of any time from the year 0 to 9999, checked in Go's order.
+pub(crate) fn read(text: &str) -> Result<i128, Problem<'_>> {
+    let mut reader = Reader { rest: text };
+    let year: i16 = reader.number(4, "2006")?;
+    reader.literal("-")?;
+    let month: i8 = reader.number(2, "01")?;
+    if !(1..=12).contains(&month) {
+        return Err(Problem::OutOfRange("month"));
     }
-    if rest.is_empty() {
-        return Err(not());
+    reader.literal("-")?;
+    let day: i8 = reader.number(2, "02")?;
+    reader.literal("T")?;
+    let hour: i8 = reader.number(2, "15")?;
+    if hour > 23 {
+        return Err(Problem::OutOfRange("hour"));
     }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (whole, after) = rest.split_at(digits(rest));
-        let (fraction, after) = match after.strip_prefix('.') {
-            Some(after) => after.split_at(digits(after)),
-            None => ("", after),
-        };
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(not());
+    reader.literal(":")?;
+    let minute: i8 = reader.number(2, "04")?;
+    if minute > 59 {
+        return Err(Problem::OutOfRange("minute"));
+    }
+    reader.literal(":")?;
+    let second: i8 = reader.number(2, "05")?;
+    if second > 59 {
+        return Err(Problem::OutOfRange("second"));
+    }
+    let nanos = reader.fraction();
+    let offset = reader.offset()?;
+    if !reader.rest.is_empty() {
+        return Err(Problem::Extra(reader.rest));
+    }
+    // Only the day can still be wrong: it depends on year and month.
+    let local = DateTime::new(year, month, day, hour, minute, second, nanos)
+        .map_err(|_| Problem::OutOfRange("day"))?;
+    let since = local.duration_since(datetime(1970, 1, 1, 0, 0, 0, 0));
+    Ok(since.saturating_sub(SignedDuration::from_secs(offset)).as_nanos())
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn number<T: FromStr>(&mut self, digits: usize, element: &'static str) -> Result<T, Problem<'a>> {
+        let missing = Problem::Missing { element, rest: self.rest };
+        let (head, tail) = self.rest.split_at_checked(digits).ok_or(missing)?;
+        if !head.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(missing);
         }
-        let (unit, after) =
-            after.split_at(after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len()));
-        let scale = match unit {
-            "ns" => 1,
-            "us" | "\u{b5}s" | "\u{3bc}s" => MICROSECOND,
-            "ms" => MILLISECOND,
-            "s" => SECOND,
-            "m" => MINUTE,
-            "h" => HOUR,
-            _ => return Err(not()),
+        self.rest = tail;
+        head.parse().map_err(|_| missing)
+    }
+
+    fn literal(&mut self, text: &'static str) -> Result<(), Problem<'a>> {
+        let missing = Problem::Missing { element: text, rest: self.rest };
+        self.rest = self.rest.strip_prefix(text).ok_or(missing)?;
+        Ok(())
+    }
+
+    /// Nanoseconds; digits beyond the ninth do not count.
+    fn fraction(&mut self) -> i32 {
+        let Some(tail) = self.rest.strip_prefix(['.', ',']) else { return 0 };
+        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
+        let Some((head, tail)) = tail.split_at_checked(digits).filter(|(head, _)| !head.is_empty()) else {
+            return 0;
         };
-        let out_of_range = || TimeError::DurationOutOfRange(text.into());
-        let whole: i128 = match whole.trim_start_matches('0') {
-            "" => 0,
-            digits if digits.len() > 19 => return Err(out_of_range()),
-            digits => digits.parse().map_err(|_| not())?,
-        };
-        total += whole * scale;
-        // Digits beyond the nanosecond of an hour's fraction are below what counts.
-        let (mut value, mut divisor) = (0, 1);
-        for digit in fraction.bytes().take(18) {
-            value = value * 10 + i128::from(digit - b'0');
-            divisor *= 10;
+        self.rest = tail;
+        let digits = head.bytes().chain(std::iter::repeat(b'0')).take(9);
+        digits.fold(0, |value: i32, digit| {
+            value.wrapping_mul(10).wrapping_add(i32::from(digit.wrapping_sub(b'0')))
+        })
+    }
+
+    /// Seconds east of UTC.
+    fn offset(&mut self) -> Result<i64, Problem<'a>> {
+        if let Some(tail) = self.rest.strip_prefix('Z') {
+            self.rest = tail;
+            return Ok(0);
         }
-        total += value * scale / divisor;
-        if total > i128::from(i64::MAX) + i128::from(negative) {
-            return Err(out_of_range());
-        }
-        rest = after;
-    }
-    let total = if negative { -total } else { total };
-    i64::try_from(total).map_err(|_| TimeError::DurationOutOfRange(text.into()))
-}
-
-/// As [`parse_duration_nanos`], for spans: a negative one is an error.
-pub fn parse_duration(text: &str) -> Result<Duration, TimeError> {
-    let nanoseconds = parse_duration_nanos(text)?;
-    u64::try_from(nanoseconds).map(Duration::from_nanos).map_err(|_| TimeError::NegativeDuration(text.into()))
-}
-
-/// Writes nanoseconds as Go does: `1h2m3.5s`, `1.5ms`, `0s`.
-pub fn format_duration_nanos(nanoseconds: i64) -> String {
-    let sign = if nanoseconds < 0 { "-" } else { "" };
-    let rest = i128::from(nanoseconds).abs();
-    if rest == 0 {
-        return "0s".into();
-    }
-    if rest < SECOND {
-        let (scale, unit) = match rest {
-            1..MICROSECOND => (1, "ns"),
-            MICROSECOND..MILLISECOND => (MICROSECOND, "\u{b5}s"),
-            _ => (MILLISECOND, "ms"),
+        let missing = Problem::Missing { element: "Z07:00", rest: self.rest };
+        let (sign, tail) = match self.rest.split_at_checked(1) {
+            Some(("+", tail)) => (1, tail),
+            Some(("-", tail)) => (-1, tail),
+            Some(_) | None => return Err(missing),
         };
-        return format!("{sign}{}{unit}", decimal(rest, scale));
+        self.rest = tail;
+        let hours: i64 = self.number(2, "Z07:00").map_err(|_| missing)?;
+        self.literal(":").map_err(|_| missing)?;
+        let minutes: i64 = self.number(2, "Z07:00").map_err(|_| missing)?;
+        if hours > 24 {
+            return Err(Problem::OutOfRange("time zone offset hour"));
+        }
+        if minutes > 60 {
+            return Err(Problem::OutOfRange("time zone offset minute"));
+        }
+        Ok(hours.saturating_mul(3600).saturating_add(minutes.saturating_mul(60)).saturating_mul(sign))
     }
-    let (hours, minutes, seconds) = (rest / HOUR, rest % HOUR / MINUTE, decimal(rest % MINUTE, SECOND));
-    match (hours, minutes) {
-        (0, 0) => format!("{sign}{seconds}s"),
-        (0, _) => format!("{sign}{minutes}m{seconds}s"),
-        _ => format!("{sign}{hours}h{minutes}m{seconds}s"),
-    }
-}
-
-/// As [`format_duration_nanos`]; a span longer than 292 years is written as the longest there is.
-pub fn format_duration(span: Duration) -> String {
-    format_duration_nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// `value / scale` in decimal without trailing zeros; the scale is a power of ten.
-fn decimal(value: i128, scale: i128) -> String {
-    let (whole, fraction) = (value / scale, value % scale);
-    if fraction == 0 {
-        return whole.to_string();
-    }
-    let width = scale.ilog10() as usize;
-    format!("{whole}.{}", format!("{fraction:0width$}").trim_end_matches('0'))
 }
 
 /// `#[serde(with = "weir_protocol::time::rfc3339")]` for an `i64` of nanoseconds.
@@ -218,6 +209,7 @@ mod tests {
             ("1969-12-31T19:00:00-05:00", 0, "1970-01-01T00:00:00Z"),
             ("2026-08-21T12:34:56.789Z", 1_787_315_696_789_000_000, "2026-08-21T12:34:56.789Z"),
             ("2026-08-21T12:34:56.100000000Z", 1_787_315_696_100_000_000, "2026-08-21T12:34:56.1Z"),
+            ("2026-08-21T12:34:56.1234567899Z", 1_787_315_696_123_456_789, "2026-08-21T12:34:56.123456789Z"),
             ("1969-12-31T23:59:59.5Z", -500_000_000, "1969-12-31T23:59:59.5Z"),
             ("2262-04-11T23:47:16.854775807Z", i64::MAX, "2262-04-11T23:47:16.854775807Z"),
             ("1677-09-21T00:12:43.145224192Z", i64::MIN, "1677-09-21T00:12:43.145224192Z"),
@@ -235,60 +227,15 @@ mod tests {
             "2026-13-21T12:34:56Z",
             "2026-08-21T12:34:56+0100",
             "2026-08-21T12:34:56Z[UTC]",
+            "2026-08-21T12:34:60Z",
+            "2026-02-29T12:34:56Z",
             "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
         ] {
             assert_eq!(parse_rfc3339(text), Err(TimeError::NotATime(text.into())));
         }
-        assert_eq!(parse_rfc3339(ZERO), Err(TimeError::TimeOutOfRange(ZERO.into())));
-        assert!(matches!(parse_rfc3339("9999-01-01T00:00:00Z"), Err(TimeError::TimeOutOfRange(_))));
-    }
-
-    #[test]
-    fn durations() {
-        // text, nanoseconds, as Go writes it
-        let table: &[(&str, i64, &str)] = &[
-            ("0", 0, "0s"),
-            ("0s", 0, "0s"),
-            ("-0", 0, "0s"),
-            ("1ns", 1, "1ns"),
-            ("1us", 1_000, "1\u{b5}s"),
-            ("1\u{b5}s", 1_000, "1\u{b5}s"),
-            ("1\u{3bc}s", 1_000, "1\u{b5}s"),
-            ("1500ns", 1_500, "1.5\u{b5}s"),
-            ("300ms", 300_000_000, "300ms"),
-            ("1.5ms", 1_500_000, "1.5ms"),
-            ("1s", 1_000_000_000, "1s"),
-            ("+5s", 5_000_000_000, "5s"),
-            ("-1.5h", -5_400_000_000_000, "-1h30m0s"),
-            ("1h2m3.5s", 3_723_500_000_000, "1h2m3.5s"),
-            ("90m", 5_400_000_000_000, "1h30m0s"),
-            ("5m", 300_000_000_000, "5m0s"),
-            (".5s", 500_000_000, "500ms"),
-            ("1.s", 1_000_000_000, "1s"),
-            ("1s1s", 2_000_000_000, "2s"),
-            ("0.000000001s", 1, "1ns"),
-            ("0.0000000009s", 0, "0s"),
-            ("2562047h47m16.854775807s", i64::MAX, "2562047h47m16.854775807s"),
-            ("-2562047h47m16.854775808s", i64::MIN, "-2562047h47m16.854775808s"),
-            ("0000000000000000000000001s", 1_000_000_000, "1s"),
-        ];
-        for &(text, nanoseconds, canonical) in table {
-            assert_eq!(parse_duration_nanos(text), Ok(nanoseconds), "{text}");
-            assert_eq!(format_duration_nanos(nanoseconds), canonical, "{text}");
-        }
-        for text in [
-            "", "-", "+", "5", "5d", "s", ".s", "1 s", " 1s", "1S", "1s2", "--1s", "1e3s", "NaN", "infs",
-            "\u{e9}",
-        ] {
-            assert_eq!(parse_duration_nanos(text), Err(TimeError::NotADuration(text.into())), "{text}");
-        }
-        for text in ["2562048h", "9223372037s", "99999999999999999999ns", "2562047h47m16.854775808s"] {
-            assert_eq!(parse_duration_nanos(text), Err(TimeError::DurationOutOfRange(text.into())), "{text}");
-        }
-        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(parse_duration("-2m"), Err(TimeError::NegativeDuration("-2m".into())));
-        assert_eq!(format_duration(Duration::from_millis(1500)), "1.5s");
-        assert_eq!(format_duration(Duration::MAX), "2562047h47m16.854775807s");
+        assert_eq!(parse_rfc3339(ZERO), Err(TimeError::OutOfRange(ZERO.into())));
+        assert_eq!(read(ZERO), Ok(ZERO_NANOS));
+        assert!(matches!(parse_rfc3339("9999-12-31T23:59:59-24:60"), Err(TimeError::OutOfRange(_))));
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -321,12 +268,11 @@ mod tests {
         #[test]
         fn what_is_written_is_read(nanoseconds in prop_oneof![any::<i64>(), -5_000_000_000_000i64..5_000_000_000_000]) {
             prop_assert_eq!(parse_rfc3339(&format_rfc3339(nanoseconds)), Ok(nanoseconds));
-            prop_assert_eq!(parse_duration_nanos(&format_duration_nanos(nanoseconds)), Ok(nanoseconds));
         }
 
         #[test]
-        fn any_text_is_judged_without_panic(text in "\\PC{0,24}", odd in "[-+0-9.nu\u{b5}msh:TZ]{0,24}") {
-            let _ = (parse_rfc3339(&text), parse_duration_nanos(&text), parse_rfc3339(&odd), parse_duration_nanos(&odd));
+        fn any_text_is_judged_without_panic(text in "\\PC{0,24}", odd in "[-+0-9.,:TZ]{0,32}") {
+            let _ = (parse_rfc3339(&text), parse_rfc3339(&odd));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use weir_protocol::time::parse_duration;
+use weir_protocol::duration;
 
 use super::connection::ServerArgs;
 use super::failure::{Failure, Outcome};
@@ -80,15 +80,15 @@ pub(crate) struct StartArgs {
     session_id: Option<String>,
 
     /// How far back it reaches; the device's buffer must reach as far
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     pre_roll: Option<Duration>,
 
     /// How long it goes on after the stop
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     post_roll: Option<Duration>,
 
     /// Age at which recorded messages are deleted [default: never]
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     retention: Option<Duration>,
 
     /// A note for those who look at it later

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use weir_protocol::time::parse_duration;
+use weir_protocol::duration;
 
 /// Flags of `weir serve`.
 #[derive(Debug, Clone, Args)]
@@ -108,11 +108,11 @@ pub struct ServiceArgs {
     pub replay_bucket: String,
 
     /// How often buffers are compared with the devices' settings; a change is applied at once where it is seen
-    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = duration::parse)]
     pub buffer_refresh: Duration,
 
     /// Buffer every device for this long, unless it has its own window
-    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = false, default_missing_value = "5m", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = false, default_missing_value = "5m", value_parser = duration::parse)]
     pub default_buffer: Option<Duration>,
 
     /// Record every device from its first message on

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use weir_protocol::time;
+use weir_protocol::duration;
 
 /// Writes a span: `5m`, `1h30m`, `1.5s`, `0s`.
 #[must_use]
 pub fn format(span: Duration) -> String {
-    let text = time::format_duration(span);
+    let text = duration::format(span);
     let text = text.strip_suffix("m0s").map_or(text.clone(), |head| format!("{head}m"));
     text.strip_suffix("h0m").map_or(text.clone(), |head| format!("{head}h"))
 }
@@ -38,7 +38,7 @@ pub mod text {
     /// When it is no duration, or a negative one.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        weir_protocol::time::parse_duration(text.trim()).map_err(de::Error::custom)
+        weir_protocol::duration::parse(text.trim()).map_err(de::Error::custom)
     }
 }
 
@@ -66,9 +66,7 @@ pub mod optional {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         match <Option<std::borrow::Cow<'de, str>>>::deserialize(deserializer)? {
             None => Ok(None),
-            Some(text) => {
-                weir_protocol::time::parse_duration(text.trim()).map(Some).map_err(de::Error::custom)
-            }
+            Some(text) => weir_protocol::duration::parse(text.trim()).map(Some).map_err(de::Error::custom),
         }
     }
 }
@@ -84,7 +82,7 @@ mod tests {
         {
             let span = Duration::from_secs(seconds);
             assert_eq!(format(span), text);
-            assert_eq!(time::parse_duration(text), Ok(span));
+            assert_eq!(duration::parse(text), Ok(span));
         }
         assert_eq!(format(Duration::from_millis(1500)), "1.5s");
     }

@@ -7,8 +7,8 @@
 
 use bytes::BufMut;
 
-use super::duration;
 use super::json::decode_lenient;
+use crate::duration;
 use crate::json_struct;
 use crate::subject::tokens;
 
@@ -166,7 +166,7 @@ impl<'a> Ack<'a> {
 fn delay(options: &[u8]) -> Option<i64> {
     match options.first()? {
         b'{' => decode_lenient::<NakOptions>(options).ok().map(|options| options.delay),
-        _ => duration::parse(std::str::from_utf8(options).ok()?),
+        _ => duration::parse_nanos(std::str::from_utf8(options).ok()?).ok(),
     }
 }
 

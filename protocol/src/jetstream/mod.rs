@@ -6,7 +6,6 @@ pub mod ack;
 pub mod api;
 pub mod consumer;
 pub mod direct;
-pub mod duration;
 pub mod error;
 pub mod json;
 pub mod publish;

@@ -18,7 +18,7 @@ use crate::cli::task::{self, Stop};
 use crate::cli::{identity, output};
 use crate::client::Client;
 use crate::sys;
-use weir_protocol::time::parse_duration;
+use weir_protocol::duration;
 
 /// Flags of `weir data publish`.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub(crate) struct PublishArgs {
     subject: String,
 
     /// Time between two messages; without it they go out as fast as they can
-    #[arg(long, alias = "intervall", value_name = "SPAN", default_value = "0s", hide_default_value = true, value_parser = parse_duration)]
+    #[arg(long, alias = "intervall", value_name = "SPAN", default_value = "0s", hide_default_value = true, value_parser = duration::parse)]
     interval: Duration,
 
     /// Header to add to each message; may be given several times

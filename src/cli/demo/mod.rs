@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::watch;
-use weir_protocol::time::parse_duration;
+use weir_protocol::duration;
 
 use super::failure::{Failure, Outcome};
 use super::record::Controller;
@@ -60,7 +60,7 @@ const DEFAULT: Duration = Duration::from_secs(20);
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// End by itself after this long, at least 5s [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "SPAN", value_parser = duration::parse)]
     ends_after: Option<Duration>,
 
     /// Print nothing but one JSON object at the end; needs --for

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
-use weir_protocol::time::parse_duration;
+use weir_protocol::duration;
 
 use super::{AllArgs, DeviceArgs, Devices, OneArgs, StoreArgs, buffer_word, refused};
 use crate::cli::failure::{Failure, Outcome};
@@ -59,7 +59,7 @@ pub(crate) struct EnableArgs {
     device: DeviceArgs,
 
     /// How long a message stays [default: what it was, or 5m]
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     window: Option<Duration>,
 
     /// Where it is kept [default: what it was, or memory]

@@ -6,7 +6,7 @@ mod buffer;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use weir_protocol::time::parse_duration;
+use weir_protocol::duration;
 
 use super::connection::ServerArgs;
 use super::failure::{Failure, Outcome};
@@ -107,7 +107,7 @@ fn parse_window(text: &str) -> Result<Window, String> {
     if text == "off" {
         return Ok(Window::Off);
     }
-    parse_duration(text).map(Window::Of).map_err(|error| format!("{error}; or `off`"))
+    duration::parse(text).map(Window::Of).map_err(|error| format!("{error}; or `off`"))
 }
 
 /// Flags of the commands for one device.

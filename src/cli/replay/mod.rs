@@ -9,7 +9,8 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
-use weir_protocol::time::{format_rfc3339, parse_duration, parse_rfc3339};
+use weir_protocol::duration;
+use weir_protocol::time::{format_rfc3339, parse_rfc3339};
 use weir_protocol::transform::Transform;
 
 use super::connection::ServerArgs;
@@ -82,7 +83,7 @@ pub(crate) struct ReplayArgs {
     rounds: Option<u64>,
 
     /// Cut longer silences to this
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     max_gap: Option<Duration>,
 
     /// Begin paused; needs a terminal
@@ -129,7 +130,7 @@ fn parse_rate(text: &str) -> Result<Pace, String> {
 }
 
 fn parse_moment(text: &str) -> Result<Moment, String> {
-    match (parse_rfc3339(text), parse_duration(text)) {
+    match (parse_rfc3339(text), duration::parse(text)) {
         (Ok(time), _) => Ok(Moment::At(time)),
         (Err(_), Ok(span)) => Ok(Moment::After(span)),
         (Err(error), Err(_)) => Err(format!("{error}, and no span such as 30s")),

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use weir_protocol::duration;
 use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy};
 use weir_protocol::jetstream::stream::{RetentionPolicy, StreamConfig};
-use weir_protocol::jetstream::{ApiError, duration, error};
+use weir_protocol::jetstream::{ApiError, error};
 use weir_protocol::subject;
 
 use super::Interest;
@@ -279,7 +280,7 @@ fn check_limits(config: &ConsumerConfig, stream: &StreamConfig, limits: &Limits)
     }
     let threshold = of_stream.inactive_threshold;
     if threshold > 0 && config.inactive_threshold > threshold {
-        return Err(error::CONSUMER_INACTIVE_THRESHOLD_EXCESS.with(duration::format(threshold)));
+        return Err(error::CONSUMER_INACTIVE_THRESHOLD_EXCESS.with(duration::format_nanos(threshold)));
     }
     if config.direct && !config.is_push() {
         return Err(error::CONSUMER_DIRECT_REQUIRES_PUSH.into());

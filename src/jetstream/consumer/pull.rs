@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use weir_protocol::duration;
 use weir_protocol::header;
-use weir_protocol::jetstream::duration;
 use weir_protocol::jetstream::pull::{self, Pull};
 
 use super::{Consumer, Interest, Mode, View};
@@ -264,7 +264,7 @@ impl Consumer {
             return Err(over("MaxRequestBatch", config.max_batch.to_string()));
         }
         if config.max_expires > 0 && request.expires > config.max_expires {
-            return Err(over("MaxRequestExpires", duration::format(config.max_expires)));
+            return Err(over("MaxRequestExpires", duration::format_nanos(config.max_expires)));
         }
         if config.max_bytes > 0 && request.max_bytes > config.max_bytes {
             return Err(over("MaxRequestMaxBytes", config.max_bytes.to_string()));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
+use weir_protocol::duration;
 use weir_protocol::error::ClosedReason;
-use weir_protocol::time::{format_duration, rfc3339};
+use weir_protocol::time::rfc3339;
 
 use super::query::{BadQuery, Query};
 use super::uptime;
@@ -264,7 +265,7 @@ fn connection(info: &ConnectionInfo, received: (u64, u64), delivered: (u64, u64)
         last_activity: info.start,
         stop: None,
         reason: "",
-        rtt: if info.rtt.is_zero() { String::new() } else { format_duration(info.rtt) },
+        rtt: if info.rtt.is_zero() { String::new() } else { duration::format(info.rtt) },
         uptime: String::new(),
         idle: String::new(),
         pending_bytes: 0,

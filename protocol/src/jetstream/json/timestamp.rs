@@ -2,8 +2,8 @@
 
 use super::syntax::{Node, Value, quote};
 use super::{Context, Json};
+use crate::time::{self, Problem};
 
-const SECOND: i64 = 1_000_000_000;
 const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
 
 /// A moment in nanoseconds since 1970, or [`Timestamp::ZERO`] for "unset" (`0001-01-01T00:00:00Z`).
@@ -35,20 +35,7 @@ impl Default for Timestamp {
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.is_zero() {
-            return f.write_str("0001-01-01T00:00:00Z");
-        }
-        let seconds = self.0.div_euclid(SECOND);
-        let nanos = self.0.rem_euclid(SECOND);
-        let (year, month, day) = civil(seconds.div_euclid(86_400));
-        let rest = seconds.rem_euclid(86_400);
-        let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        if nanos > 0 {
-            let digits = format!("{nanos:09}");
-            write!(f, ".{}", digits.trim_end_matches('0'))?;
-        }
-        f.write_str("Z")
+        f.write_str(&self.nanos().map_or_else(|| time::ZERO.to_owned(), time::format_rfc3339))
     }
 }
 
@@ -57,7 +44,25 @@ impl std::str::FromStr for Timestamp {
 
     /// Reads RFC 3339 with any offset; moments outside 1678-2261 become the nearest one inside.
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text)
+        let nanos = time::read(text).map_err(|problem| refusal(text, problem))?;
+        if nanos == time::ZERO_NANOS {
+            return Ok(Self::ZERO);
+        }
+        let nearest = if nanos < 0 { i64::MIN + 1 } else { i64::MAX };
+        Ok(Self(i64::try_from(nanos).unwrap_or(nearest).max(i64::MIN + 1)))
+    }
+}
+
+/// What Go's `time.Parse` says.
+fn refusal(text: &str, problem: Problem<'_>) -> String {
+    let quoted = |text: &str| quote(text.as_bytes());
+    let whole = quoted(text);
+    match problem {
+        Problem::Missing { element, rest } => {
+            format!("parsing time {whole} as \"{LAYOUT}\": cannot parse {} as \"{element}\"", quoted(rest))
+        }
+        Problem::OutOfRange(what) => format!("parsing time {whole}: {what} out of range"),
+        Problem::Extra(rest) => format!("parsing time {whole}: extra text: {}", quoted(rest)),
     }
 }
 
@@ -88,141 +93,6 @@ impl Json for Timestamp {
     fn is_empty(&self) -> bool {
         false
     }
-}
-
-struct Reader<'a> {
-    whole: &'a str,
-    rest: &'a str,
-}
-
-impl<'a> Reader<'a> {
-    fn refuse(&self, element: &str) -> String {
-        let (whole, rest) = (quote(self.whole.as_bytes()), quote(self.rest.as_bytes()));
-        format!("parsing time {whole} as \"{LAYOUT}\": cannot parse {rest} as \"{element}\"")
-    }
-
-    fn out_of_range(&self, what: &str) -> String {
-        format!("parsing time {}: {what} out of range", quote(self.whole.as_bytes()))
-    }
-
-    fn number(&mut self, digits: usize, element: &str) -> Result<i64, String> {
-        let Some((head, tail)) = self.rest.split_at_checked(digits) else { return Err(self.refuse(element)) };
-        if !head.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(self.refuse(element));
-        }
-        self.rest = tail;
-        Ok(head.parse().unwrap_or_default())
-    }
-
-    fn literal(&mut self, text: &str) -> Result<(), String> {
-        self.rest = self.rest.strip_prefix(text).ok_or_else(|| self.refuse(text))?;
-        Ok(())
-    }
-
-    fn fraction(&mut self) -> i64 {
-        let Some(tail) = self.rest.strip_prefix(['.', ',']) else { return 0 };
-        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
-        let Some((head, tail)) = tail.split_at_checked(digits).filter(|(head, _)| !head.is_empty()) else {
-            return 0;
-        };
-        self.rest = tail;
-        format!("{:0<9.9}", head).parse().unwrap_or_default()
-    }
-
-    /// Seconds east of UTC.
-    fn offset(&mut self) -> Result<i64, String> {
-        if let Some(tail) = self.rest.strip_prefix('Z') {
-            self.rest = tail;
-            return Ok(0);
-        }
-        let refusal = self.refuse("Z07:00");
-        let sign = match self.rest.chars().next() {
-            Some('+') => 1,
-            Some('-') => -1,
-            _ => return Err(refusal),
-        };
-        self.rest = self.rest.get(1..).unwrap_or_default();
-        let hour = self.number(2, "Z07:00").map_err(|_| refusal.clone())?;
-        self.literal(":").map_err(|_| refusal.clone())?;
-        let minute = self.number(2, "Z07:00").map_err(|_| refusal)?;
-        if hour > 24 {
-            return Err(self.out_of_range("time zone offset hour"));
-        }
-        if minute > 60 {
-            return Err(self.out_of_range("time zone offset minute"));
-        }
-        Ok(sign * (hour * 3600 + minute * 60))
-    }
-}
-
-fn parse(text: &str) -> Result<Timestamp, String> {
-    let mut reader = Reader { whole: text, rest: text };
-    let year = reader.number(4, "2006")?;
-    reader.literal("-")?;
-    let month = reader.number(2, "01")?;
-    if !(1..=12).contains(&month) {
-        return Err(reader.out_of_range("month"));
-    }
-    reader.literal("-")?;
-    let day = reader.number(2, "02")?;
-    reader.literal("T")?;
-    let hour = reader.number(2, "15")?;
-    if hour > 23 {
-        return Err(reader.out_of_range("hour"));
-    }
-    reader.literal(":")?;
-    let minute = reader.number(2, "04")?;
-    if minute > 59 {
-        return Err(reader.out_of_range("minute"));
-    }
-    reader.literal(":")?;
-    let second = reader.number(2, "05")?;
-    if second > 59 {
-        return Err(reader.out_of_range("second"));
-    }
-    let nanos = reader.fraction();
-    let offset = reader.offset()?;
-    if !reader.rest.is_empty() {
-        let (whole, rest) = (quote(text.as_bytes()), quote(reader.rest.as_bytes()));
-        return Err(format!("parsing time {whole}: extra text: {rest}"));
-    }
-    if day < 1 || day > days_in(year, month) {
-        return Err(reader.out_of_range("day"));
-    }
-    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
-    if seconds == days(1, 1, 1) * 86_400 && nanos == 0 {
-        return Ok(Timestamp::ZERO);
-    }
-    let whole = i128::from(seconds) * i128::from(SECOND) + i128::from(nanos);
-    let nearest = whole.clamp(i128::from(i64::MIN + 1), i128::from(i64::MAX));
-    Ok(Timestamp(i64::try_from(nearest).expect("clamped to the range of i64")))
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
-    days(next_year, next_month, 1) - days(year, month, 1)
-}
-
-/// Days from 1970-01-01 to a date; years are counted from March, so that a leap day ends one.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// The date that lies `days` after 1970-01-01.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
