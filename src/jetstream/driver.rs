@@ -105,6 +105,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         broker,
         inbox: Arc::clone(&inbox),
         last_now: 0,
+        failure: None,
     };
     worker.restore().map_err(StartError::Restore)?;
     let thread = task::thread("jetstream", move || worker.run())?;
@@ -132,6 +133,8 @@ struct Worker {
     inbox: Arc<Inbox>,
     hearing: Hearings,
     last_now: i64,
+    /// What the store failed with, until the engine is made anew.
+    failure: Option<String>,
     /// When `last_now` was read, on the monotonic clock.
     read_at: Duration,
 }
@@ -150,7 +153,7 @@ impl Worker {
                     self.release();
                 }
             }
-            self.attend()?;
+            self.attend();
             if !more {
                 return self.close();
             }
@@ -159,10 +162,18 @@ impl Worker {
     }
 
     /// What a turn does besides its inputs: news of the store, timeouts, outputs.
-    fn attend(&mut self) -> Result<(), String> {
+    fn attend(&mut self) {
         let events = self.store.process();
         if let Some(reason) = events.failed {
-            self.rebuild(&reason)?;
+            tracing::error!(
+                "JetStream cannot write: {reason}; until it can, every change is answered with an error"
+            );
+            self.failure = Some(reason);
+        }
+        if self.store.refusing().is_none()
+            && let Some(reason) = self.failure.take()
+        {
+            self.rebuild(reason);
         }
         let now = self.now();
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
@@ -170,7 +181,6 @@ impl Worker {
         }
         self.engine.handle_durable(now, &mut self.store, &self.broker);
         self.release();
-        Ok(())
     }
 
     /// Lets everything out that the engine has to say: changes of what it hears, what may be sent now, and behind the
@@ -203,16 +213,27 @@ impl Worker {
         Ok(())
     }
 
-    /// After a failed sync the store holds what was answered and nothing else; the state machines on top know more than
-    /// that. They are thrown away and made anew. Waiting pulls are told to come again.
-    fn rebuild(&mut self, reason: &str) -> Result<(), String> {
-        tracing::error!("JetStream failed to write: {reason}; going on from what was acknowledged");
+    /// Once the store has recovered from a failed write it holds what was answered and nothing else; the state machines
+    /// on top know more than that. They are thrown away and made anew. Waiting pulls are told to come again. Until that
+    /// succeeds nothing is served, and the next turn tries again.
+    fn rebuild(&mut self, reason: String) {
         let now = self.now();
         self.engine.dismiss(now, &mut self.store, &self.broker);
-        self.broker.publish_all(self.engine.outputs().take_now().iter().map(routed));
+        let outputs = self.engine.outputs();
+        self.broker.publish_all(outputs.take_now().iter().map(routed));
+        let failed: Vec<_> =
+            outputs.take_held().into_iter().filter_map(|held| held.failed(&reason)).collect();
+        self.broker.publish_all(failed.iter().map(routed));
         self.hearing.forget_all();
         self.engine = Engine::new(self.config.clone());
-        self.restore()
+        match self.restore() {
+            Ok(()) => tracing::warn!("JetStream writes again; it goes on from what was acknowledged"),
+            Err(error) => {
+                tracing::error!("JetStream cannot go on: {error}");
+                self.engine = Engine::new(self.config.clone());
+                self.failure = Some(reason);
+            }
+        }
     }
 
     fn close(mut self) -> Result<(), String> {

@@ -10,6 +10,7 @@ pub mod simulated;
 pub mod store;
 
 mod batch;
+mod failure;
 mod home;
 mod index;
 mod journal;

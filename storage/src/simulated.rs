@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
@@ -119,7 +120,7 @@ struct State {
     /// Changes and syncs so far, those that failed included.
     attempts: u64,
     /// These attempts fail.
-    failing: Option<(std::ops::Range<u64>, io::ErrorKind)>,
+    failing: Vec<(Range<u64>, io::ErrorKind)>,
 }
 
 /// A disk in memory. Clones share it.
@@ -167,9 +168,14 @@ impl Simulated {
         self.state().attempts
     }
 
-    /// Makes the attempts with these numbers fail; an empty range ends it.
-    pub fn fail(&self, attempts: std::ops::Range<u64>, kind: io::ErrorKind) {
-        self.state().failing = Some((attempts, kind));
+    /// Makes the attempts with these numbers fail, besides those that fail already.
+    pub fn fail(&self, attempts: Range<u64>, kind: io::ErrorKind) {
+        self.state().failing.push((attempts, kind));
+    }
+
+    /// From now on nothing fails.
+    pub fn heal(&self) {
+        self.state().failing.clear();
     }
 
     /// Flips bits of a file's byte. `false` when there is no such byte.
@@ -237,9 +243,7 @@ impl Simulated {
         let mut state = self.state();
         let attempt = state.attempts;
         state.attempts += 1;
-        if let Some((failing, kind)) = &state.failing
-            && failing.contains(&attempt)
-        {
+        if let Some((_, kind)) = state.failing.iter().find(|(failing, _)| failing.contains(&attempt)) {
             return Err(io::Error::new(*kind, "simulated"));
         }
         state.live.apply(&operation);

@@ -12,7 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use bytes::Bytes;
 
 use crate::disk::Disk;
-use crate::home::load::{self, Loaded};
+use crate::failure::Refusal;
+use crate::home::load::Loaded;
 use crate::home::read::Library;
 use crate::home::shelf::Shelf;
 use crate::home::write::Loss;
@@ -202,8 +203,13 @@ pub struct Damage {
 pub struct Events {
     /// Some log's `durable_seq` rose.
     pub durable: bool,
-    /// A sync or write failed: everything staged since the last durable point is undone, and the store has rebuilt
-    /// itself from what was answered (or refuses writes until it could). State machines on top must be rebuilt.
+    /// A write or sync of the journal failed, with what the system says: reported once, by the call that finds it.
+    ///
+    /// Whatever was staged and not answered is lost; its releases run with an error. [`Store::refusing`] says why every
+    /// change is refused until the store has recovered, which may be within the same call, or after as many as the disk
+    /// needs: none of them waits, so call again at each `wake`, and at least once a second. Reads go on meanwhile and
+    /// still show what was staged and lost; nothing above a log's `durable_seq` counts. Recovered, every log is as it
+    /// was answered. State machines on top know more than that: once `refusing` is `None` they must be made anew.
     pub failed: Option<String>,
 }
 
@@ -215,29 +221,29 @@ pub struct Store {
     pub(crate) scope: BTreeMap<Bytes, Bytes>,
     pub(crate) chunks: Segments,
     pub(crate) library: Library,
-    shelf: Arc<Shelf>,
+    pub(crate) shelf: Arc<Shelf>,
     workers: Workers,
     events: Receiver<Event>,
     /// Logs whose `last_seq` the growing chunk changed.
-    touched: Vec<LogId>,
+    pub(crate) touched: Vec<LogId>,
     /// Chunks under way, with the marks they will raise.
-    under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
+    pub(crate) under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
     /// Chunks redb does not have, with the bytes they take in the journal.
-    unmoved: VecDeque<(u64, u64)>,
-    unmoved_bytes: u64,
+    pub(crate) unmoved: VecDeque<(u64, u64)>,
+    pub(crate) unmoved_bytes: u64,
     unmoved_limit: u64,
     /// Rises with each failure, so that chunks sealed before it are refused.
-    epoch: u64,
-    /// Why no writes are taken, and the generation redb must reach first.
-    refusing: Option<(String, u64)>,
+    pub(crate) epoch: u64,
+    /// Set from a failed write until the store has recovered from it.
+    pub(crate) refusal: Option<Refusal>,
     /// Why redb cannot be written.
     stuck: Option<String>,
-    losses: Vec<Loss>,
-    next_log: u32,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) next_log: u32,
     /// The longest chunk that fits a journal file.
     chunk_limit: usize,
     /// Removals that are not journaled, encoded, for the mover.
-    evictions: Vec<u8>,
+    pub(crate) evictions: Vec<u8>,
 }
 
 impl fmt::Debug for Store {
@@ -285,7 +291,7 @@ impl Store {
             // One file is being filled, one may be left with room that no chunk fits.
             unmoved_limit: bytes * (FILES_MAX as u64 - 2),
             epoch: 1,
-            refusing: None,
+            refusal: None,
             stuck: None,
             losses,
             next_log,
@@ -433,7 +439,7 @@ impl Store {
     }
 
     /// Removes records for a reason that can be derived again after a crash (age, limits): not journaled; redb
-    /// follows in the background. Returns how many were present.
+    /// follows in the background. Returns how many were present; nothing while [`Self::refusing`].
     pub fn evict(&mut self, log: LogId, seqs: &[u64]) -> u64 {
         let Ok(present) = self.present(log, seqs) else { return 0 };
         if present.is_empty() {
@@ -449,6 +455,9 @@ impl Store {
 
     /// As [`Self::evict`], for every record below `first_seq` (which is at most `last_seq + 1`).
     pub fn evict_below(&mut self, log: LogId, first_seq: u64) -> u64 {
+        if self.refusal.is_some() {
+            return 0;
+        }
         let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return 0 };
         let first_seq = first_seq.min(entry.last_seq.saturating_add(1));
@@ -493,8 +502,15 @@ impl Store {
 
     /// Hands what is staged to the journal. `release` runs (on the journal's thread, in order of the calls to `seal`)
     /// once all of it and everything before is durable, with `Ok`, or with what went wrong. With nothing staged and
-    /// nothing under way it runs at once, on this thread.
+    /// nothing under way it runs at once, on this thread; so it does, with the cause, while [`Self::refusing`].
+    ///
+    /// An error says that it is not durable, and it is in no store once this one has recovered. Only a crash before
+    /// that may bring it back, whole.
     pub fn seal(&mut self, release: Release) {
+        if let Some(cause) = self.refusing() {
+            release(Err(cause.to_owned()));
+            return;
+        }
         let mut marks = Vec::with_capacity(self.touched.len());
         for log in self.touched.drain(..) {
             if let Some(entry) = self.logs.get(&log) {
@@ -522,13 +538,15 @@ impl Store {
         self.workers.submit(Chunk { number, bytes, evictions, epoch: self.epoch, release });
     }
 
-    /// Takes the workers' reports: durable marks, moved records. Call it after each `wake`.
+    /// Takes the workers' reports: durable marks, moved records, failures ([`Events`]). Call it after each `wake`.
+    /// It never waits for the disk, except that after a failure it reads the logs' numbers out of redb once.
     pub fn process(&mut self) -> Events {
         self.workers.turn();
         let mut events = Events::default();
         while let Ok(event) = self.events.try_recv() {
             self.take_event(event, &mut events);
         }
+        self.recover_from_failure();
         events
     }
 
@@ -546,19 +564,11 @@ impl Store {
                     }
                 }
             }
-            Event::Moved { generation, .. }
-                if self.refusing.as_ref().is_some_and(|(_, wanted)| generation >= *wanted) =>
-            {
+            Event::Moved { chunk, generation, report } => {
                 self.stuck = None;
-                if let Some((message, wanted)) = self.refusing.take() {
-                    match self.rebuild() {
-                        Ok(()) => events.failed = Some(message),
-                        Err(error) => self.refusing = Some((format!("{message}; then: {error}"), wanted)),
-                    }
+                if let Some(refusal) = &mut self.refusal {
+                    refusal.moved(generation);
                 }
-            }
-            Event::Moved { chunk, report, .. } => {
-                self.stuck = None;
                 for (log, changed) in report {
                     if let Some(entry) = self.logs.get_mut(&LogId(log)) {
                         entry.moved(chunk, changed, &self.library);
@@ -570,52 +580,16 @@ impl Store {
                 }
             }
             Event::Failed { message, generation } => {
-                events.failed = Some(message.clone());
-                self.refusing = Some((message, generation));
-                self.epoch += 1;
-                // What was answered goes into redb now; the owner waits for it, to be rebuilt from there.
-                while self.refusing.is_some() && self.stuck.is_none() {
-                    self.workers.turn();
-                    let next = if self.workers.is_threaded() {
-                        self.events.recv().ok()
-                    } else {
-                        self.events.try_recv().ok()
-                    };
-                    match next {
-                        Some(event) => self.take_event(event, events),
-                        None => break,
-                    }
+                self.refuse(message.clone(), generation);
+                events.failed = Some(message);
+            }
+            Event::Stuck(message) => {
+                if let Some(refusal) = &mut self.refusal {
+                    refusal.hindered(&message);
                 }
-            }
-            Event::Stuck(message) => self.stuck = Some(message),
-        }
-    }
-
-    /// The store as redb has it, which is what was answered. Memory logs keep their records.
-    fn rebuild(&mut self) -> Result<(), String> {
-        let database = self.shelf.database();
-        let loaded = load::load(&database).map_err(|error| error.to_string())?;
-        if let Some(log) = loaded.to_mend.first() {
-            return Err(format!("the index of log {} is damaged; open the store again to mend it", log.0));
-        }
-        let mut old = std::mem::replace(&mut self.logs, loaded.logs);
-        for (id, log) in &mut self.logs {
-            if let Some(old) = old.remove(id) {
-                log.keep_memory_of(old);
+                self.stuck = Some(message);
             }
         }
-        self.scope = loaded.scope;
-        self.losses = loaded.losses;
-        // Ids of logs whose creation was undone were shown to the owner: they are not used again.
-        self.next_log = self.next_log.max(loaded.next_log);
-        self.chunks = Segments::starting_at(self.chunks.current_number() + 1);
-        self.library = Library::new(Arc::clone(&self.shelf));
-        self.touched.clear();
-        self.under_way.clear();
-        self.unmoved.clear();
-        self.unmoved_bytes = 0;
-        self.evictions.clear();
-        Ok(())
     }
 
     /// How full the journal is with records that redb does not have yet, 0-100. Slow publishers down from 50 on.
@@ -623,13 +597,6 @@ impl Store {
     pub fn pressure(&self) -> u8 {
         let staged = self.unmoved_bytes + self.chunks.current.len() as u64;
         u8::try_from((staged * 100 / self.unmoved_limit).min(100)).unwrap_or(100)
-    }
-
-    /// Why no writes are taken, while that is so. Reads go on meanwhile, and may show what was staged and lost; nothing
-    /// above a log's `durable_seq` counts.
-    #[must_use]
-    pub fn refusing(&self) -> Option<&str> {
-        self.refusing.as_ref().map(|(cause, _)| cause.as_str())
     }
 
     /// What is known to be lost. Damage in the database shows when it is read ([`ReadError::Damaged`]).
@@ -654,7 +621,7 @@ impl Store {
         // Memory logs go on right behind what was used.
         let used: Vec<(LogId, u64)> =
             self.logs.values().filter(|log| log.is_memory()).map(|log| (log.id, log.last_seq)).collect();
-        if self.refusing.is_none() {
+        if self.refusal.is_none() {
             for (log, last_seq) in used {
                 self.stage(&Frame::bare(Kind::Reserve, log.0, last_seq))
                     .map_err(|error| error.to_string())?;
@@ -674,8 +641,14 @@ impl Store {
         Source { chunks: &self.chunks, library: &self.library }
     }
 
+    /// A log that is to be changed.
     fn known(&self, log: LogId) -> Result<&Log, StageError> {
+        self.takes_changes()?;
         self.logs.get(&log).ok_or(StageError::NoSuchLog(log))
+    }
+
+    fn takes_changes(&self) -> Result<(), StageError> {
+        self.refusing().map_or(Ok(()), |cause| Err(StageError::Failed { cause: cause.to_owned() }))
     }
 
     fn scope_of(&mut self, log: LogId) -> Result<&mut BTreeMap<Bytes, Bytes>, StageError> {
@@ -741,6 +714,7 @@ impl Store {
     }
 
     fn check(&self, frame: &Frame<'_>) -> Result<(), StageError> {
+        self.takes_changes()?;
         let limit = usize::from(u16::MAX);
         if frame.subject.len() > limit {
             let bytes = frame.subject.len() as u64;
@@ -756,9 +730,6 @@ impl Store {
     /// Encodes into the growing chunk.
     fn stage(&mut self, frame: &Frame<'_>) -> Result<Place, StageError> {
         self.check(frame)?;
-        if let Some((cause, _)) = &self.refusing {
-            return Err(StageError::Failed { cause: cause.clone() });
-        }
         if self.unmoved_bytes + (self.chunks.current.len() + frame.len()) as u64 > self.unmoved_limit {
             let cause = self.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
             return Err(StageError::Busy { bytes: self.unmoved_bytes, limit: self.unmoved_limit, cause });

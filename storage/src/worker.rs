@@ -167,10 +167,10 @@ impl Writer {
         }
     }
 
-    /// The group is lost. What was answered before goes into redb from memory; the file is never touched again.
+    /// The group is lost. What was answered before goes into redb from memory; the file is not written to again.
     fn fail(&mut self, epoch: u64, error: &io::Error, group: Vec<Chunk>, mover: &mut dyn ToMover) {
         let message = format!("the journal could not be written: {error}");
-        self.journal.abandon();
+        self.journal.give_up_file();
         self.failed = Some((epoch, message.clone()));
         for chunk in group {
             (chunk.release)(Err(message.clone()));
@@ -464,11 +464,6 @@ impl Workers {
                 mover.sweep();
             }
         }
-    }
-
-    /// Whether reports come without [`Self::turn`].
-    pub(crate) fn is_threaded(&self) -> bool {
-        matches!(self, Self::Threads { .. })
     }
 
     /// Ends the workers once everything handed over is durable, and moved when `is_moving`.

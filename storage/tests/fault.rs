@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use weir_storage::simulated::Simulated;
 use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, ReadError, StageError, Store};
-use workload::{Random, open};
+use workload::{Random, World, adopt, change, matches, matches_running, open};
 
 fn spec(layout: Layout) -> LogSpec {
     LogSpec { medium: Medium::Disk, layout, cost: Cost { per_record: 0, per_headers: 0 }, first_seq: 1 }
@@ -58,6 +58,8 @@ struct Client {
     sent: BTreeMap<u64, (u64, Vec<u8>)>,
     answers: Answers,
     failures: usize,
+    /// From a failure until the store has recovered.
+    has_failed: bool,
 }
 
 impl Client {
@@ -83,9 +85,11 @@ impl Client {
     fn process(&mut self, context: &str) {
         if self.store.process().failed.is_some() {
             self.failures += 1;
-            if self.store.refusing().is_some() {
-                return;
-            }
+            self.has_failed = true;
+        }
+        assert!(self.has_failed || self.store.refusing().is_none(), "{context}: refusing without a failure");
+        if self.has_failed && self.store.refusing().is_none() {
+            self.has_failed = false;
             assert_eq!(read_all(&self.store, self.log).0, self.answered(), "{context}: after the failure");
         }
     }
@@ -96,7 +100,15 @@ fn client(disk: &Simulated, layout: Layout) -> Client {
     let log = store.create_log(spec(layout)).unwrap();
     store.seal(Box::new(|result| result.unwrap()));
     store.process();
-    Client { store, log, nonce: 0, sent: BTreeMap::new(), answers: Answers::default(), failures: 0 }
+    Client {
+        store,
+        log,
+        nonce: 0,
+        sent: BTreeMap::new(),
+        answers: Answers::default(),
+        failures: 0,
+        has_failed: false,
+    }
 }
 
 #[test]
@@ -139,7 +151,7 @@ fn any_operation_may_fail_once() {
         );
         assert_eq!(read_all(&client.store, client.log).0, answered, "{context}");
         let log = client.log;
-        disk.fail(0..0, ErrorKind::Other);
+        disk.heal();
         if at % 2 == 0 {
             client.store.close().unwrap();
         } else {
@@ -186,6 +198,165 @@ fn a_full_disk_refuses_writes_and_lets_them_in_again() {
         let store = open(&disk).unwrap();
         assert_eq!(read_all(&store, log), (answered, Vec::new()), "seed {seed}");
     }
+}
+
+/// A store under random changes, and the states it was sealed in. `states[answered]` is what it holds for certain.
+struct Sealed {
+    disk: Simulated,
+    store: Store,
+    world: World,
+    states: Vec<World>,
+    /// The highest state that was answered with success, and how many were with an error.
+    answers: Arc<Mutex<(usize, usize)>>,
+}
+
+impl Sealed {
+    fn new() -> Self {
+        let disk = Simulated::new();
+        let store = open(&disk).unwrap();
+        let states = vec![World::default()];
+        Self { disk, store, world: World::default(), states, answers: Arc::default() }
+    }
+
+    fn answered(&self) -> &World {
+        &self.states[self.answers.lock().unwrap().0]
+    }
+
+    fn seal(&mut self) {
+        self.states.push(self.world.clone());
+        let (number, answers) = (self.states.len() - 1, Arc::clone(&self.answers));
+        self.store.seal(Box::new(move |result| {
+            let mut answers = answers.lock().unwrap();
+            match result {
+                Ok(()) => answers.0 = number,
+                Err(_) => answers.1 += 1,
+            }
+        }));
+    }
+
+    /// Goes on from a state that the store is in.
+    fn go_on_from(&mut self, state: World) {
+        self.world = state;
+        adopt(&self.store, &mut self.world);
+        self.states.push(self.world.clone());
+        self.answers.lock().unwrap().0 = self.states.len() - 1;
+    }
+
+    /// Opens the store again; what was not answered may be there as a whole.
+    fn reopen(&mut self, context: &str) {
+        self.disk.heal();
+        let answered = self.answers.lock().unwrap().0;
+        self.store = open(&self.disk).unwrap();
+        let mut reasons = Vec::new();
+        let found = self.states[answered..]
+            .iter()
+            .find(|state| matches(&self.store, state).map_err(|reason| reasons.push(reason)).is_ok());
+        let found = found.unwrap_or_else(|| panic!("{context}: opened again: {}", reasons.join("; ")));
+        self.go_on_from(found.clone());
+    }
+}
+
+#[test]
+fn journal_and_database_fail_together() {
+    let (mut failures, mut lasting, mut killed, mut closed) = (0, 0, 0, 0);
+    for seed in 1..=60 {
+        let mut random = Random(seed);
+        let mut run = Sealed::new();
+        let mut refused_for = 0;
+        for step in 0..300 {
+            let context = format!("seed {seed}, step {step}");
+            if random.below(25) == 0 {
+                // A few stretches: what lies between them succeeds.
+                let mut from = run.disk.attempts();
+                for _ in 0..1 + random.below(3) {
+                    from += random.below(8);
+                    let length = [1, 1, 5, 40, 100_000][random.below(5) as usize];
+                    run.disk.fail(from..from + length, ErrorKind::Other);
+                    from += length;
+                }
+            } else if random.below(12) == 0 {
+                run.disk.heal();
+            }
+            for _ in 0..random.below(10) {
+                let before = run.world.clone();
+                match change(&mut run.store, &mut run.world, &mut random) {
+                    Ok(()) if run.store.refusing().is_none() => {}
+                    Ok(()) => {
+                        assert_eq!(format!("{before:?}"), format!("{:?}", run.world), "{context}: a change")
+                    }
+                    Err(StageError::Failed { cause }) => {
+                        assert_eq!(Some(&cause[..]), run.store.refusing(), "{context}");
+                    }
+                    // The journal is full, because redb cannot be written.
+                    Err(StageError::Busy { .. }) => {}
+                    Err(error) => panic!("{context}: {error}"),
+                }
+                assert!(run.store.refusing().is_none() || run.store.staged_bytes() == 0, "{context}");
+            }
+            let errors = run.answers.lock().unwrap().1;
+            run.seal();
+            if run.store.refusing().is_some() {
+                assert_eq!(run.answers.lock().unwrap().1, errors + 1, "{context}: refused at once");
+            }
+            if random.below(3) == 0 {
+                continue;
+            }
+            let events = run.store.process();
+            if events.failed.is_some() {
+                assert_eq!(refused_for, 0, "{context}: a failure is told once");
+                failures += 1;
+                refused_for = 1;
+            }
+            if refused_for > 0 && run.store.refusing().is_none() {
+                let state = run.answered().clone();
+                assert_eq!(matches_running(&run.store, &state), Ok(()), "{context}: recovered");
+                run.go_on_from(state);
+                refused_for = 0;
+                continue;
+            }
+            assert_eq!(
+                refused_for > 0,
+                run.store.refusing().is_some(),
+                "{context}: {:?}",
+                run.store.refusing()
+            );
+            if refused_for > 0 {
+                lasting += usize::from(refused_for == 2);
+                refused_for += 1;
+                if random.below(15) == 0 {
+                    let store = std::mem::replace(&mut run.store, open(&Simulated::new()).unwrap());
+                    if random.below(2) == 0 {
+                        killed += 1;
+                        drop(store);
+                    } else {
+                        closed += 1;
+                        let _ = store.close();
+                    }
+                    run.reopen(&context);
+                    refused_for = 0;
+                }
+            }
+        }
+        // Healthy again, it recovers by itself, and keeps what it is given.
+        run.disk.heal();
+        run.store.process();
+        run.store.process();
+        assert_eq!(run.store.refusing(), None, "seed {seed}");
+        let state = run.answered().clone();
+        assert_eq!(matches_running(&run.store, &state), Ok(()), "seed {seed}: at the end");
+        run.go_on_from(state);
+        for _ in 0..10 {
+            change(&mut run.store, &mut run.world, &mut random).unwrap();
+        }
+        run.seal();
+        let store = std::mem::replace(&mut run.store, open(&Simulated::new()).unwrap());
+        store.close().unwrap();
+        run.states = vec![run.world.clone()];
+        run.answers.lock().unwrap().0 = 0;
+        run.reopen(&format!("seed {seed}, the end"));
+    }
+    println!("{failures} failures, {lasting} lasting; {killed} kills, {closed} closes while refusing");
+    assert!(failures > 100 && lasting > 30 && killed > 10 && closed > 10);
 }
 
 #[test]

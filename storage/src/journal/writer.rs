@@ -1,8 +1,9 @@
 //! Writes groups: one write and one sync each, at the current offset of the current file.
 //!
 //! Files are made once, filled with zeros and synced with their folder, so that a group only overwrites bytes that
-//! exist. A file is used again once redb has all that is in it. After a failed write or sync the file is left as it
-//! is, for good: what reads back through the page cache proves nothing.
+//! exist. A file is used again once redb has all that is in it. After a failed write or sync nothing is written to the
+//! file any more, for what reads back through the page cache proves nothing; what was answered before lies in it until
+//! redb has it, and then it is removed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,6 +44,8 @@ pub(crate) struct Journal {
     free: VecDeque<File>,
     /// Full files, with their generation.
     full: VecDeque<(u64, File)>,
+    /// Files a write to has failed, with their generation.
+    given_up: Vec<(u64, File)>,
     current: Option<File>,
     /// The current file's header has not been written.
     fresh: bool,
@@ -62,6 +65,7 @@ impl Journal {
             file_bytes,
             free: VecDeque::new(),
             full: VecDeque::new(),
+            given_up: Vec::new(),
             current: None,
             fresh: true,
             next_number: 1,
@@ -142,6 +146,12 @@ impl Journal {
         if self.current.is_some() {
             return Ok(true);
         }
+        for (_, file) in self.given_up.extract_if(.., |(generation, _)| *generation < covered) {
+            let name = file_name(file.number);
+            drop(file);
+            // Left behind when this fails: its generation is below what redb has, so nobody reads it again.
+            let _ = self.disk.remove(&name);
+        }
         while self.full.front().is_some_and(|(generation, _)| *generation < covered) {
             if let Some((_, file)) = self.full.pop_front() {
                 self.free.push_back(file);
@@ -162,7 +172,7 @@ impl Journal {
     /// Writes one group and syncs it. The caller has asked [`Self::has_room`].
     ///
     /// # Errors
-    /// When the write or the sync fails: call [`Self::abandon`], and never write to this file again.
+    /// When the write or the sync fails: call [`Self::give_up_file`], and never write to this file again.
     pub(crate) fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         let Some(file) = &self.current else {
             return Err(io::Error::other("the journal has no file to write to"));
@@ -203,13 +213,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Lets go of the current file for good. Goes on with a new generation.
-    pub(crate) fn abandon(&mut self) {
+    /// Writes no more to the current file. Goes on with a new generation.
+    pub(crate) fn give_up_file(&mut self) {
         if let Some(file) = self.current.take() {
-            let name = file_name(file.number);
-            drop(file);
-            // Left behind when this fails: its generation is below what redb has, so nobody reads it again.
-            let _ = self.disk.remove(&name);
+            self.given_up.push((self.position.generation, file));
         }
         self.position.generation += 1;
         self.position.offset = START;

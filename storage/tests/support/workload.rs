@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_storage::simulated::Simulated;
-use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, Options, ReadError, Store};
+use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, Options, ReadError, StageError, Store};
 
 /// A small, fixed generator; a failure prints its seed.
 pub(crate) struct Random(pub(crate) u64);
@@ -62,7 +62,7 @@ pub(crate) fn run(seed: u64, seals: u64) -> Run {
     let mut states = vec![world.clone()];
     for number in 1..=seals {
         for _ in 0..random.below(12) {
-            change(&mut store, &mut world, &mut random);
+            change(&mut store, &mut world, &mut random).unwrap();
         }
         states.push(world.clone());
         let disk_of_release = disk.clone();
@@ -95,19 +95,20 @@ pub(crate) fn run(seed: u64, seals: u64) -> Run {
 }
 
 /// Takes over what evictions brought back, and where memory logs go on.
-fn adopt(store: &Store, world: &mut World) {
+pub(crate) fn adopt(store: &Store, world: &mut World) {
     for (id, log) in &mut world.logs {
         log.last_seq = store.state(*id).unwrap().last_seq;
         if !log.is_memory {
             // An eviction that was moved may still be undone by a power cut.
             log.evicted.append(&mut log.records);
-            log.records = all_records(store, *id).unwrap();
-            log.evicted.retain(|seq, _| !log.records.contains_key(seq));
         }
+        log.records = all_records(store, *id).unwrap();
+        log.evicted.retain(|seq, _| !log.records.contains_key(seq));
     }
 }
 
-fn change(store: &mut Store, world: &mut World, random: &mut Random) {
+/// Stages one random change in both; in neither when the store refuses it.
+pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) -> Result<(), StageError> {
     let pick = |world: &World, random: &mut Random| -> Option<LogId> {
         let at = random.below(world.logs.len().max(1) as u64) as usize;
         world.logs.keys().nth(at).copied()
@@ -117,39 +118,47 @@ fn change(store: &mut Store, world: &mut World, random: &mut Random) {
         let medium = if random.below(4) == 0 { Medium::Memory } else { Medium::Disk };
         let layout = if random.below(2) == 0 { Layout::Blocks } else { Layout::Rows };
         let cost = Cost { per_record: 8, per_headers: 0 };
-        let id = store.create_log(LogSpec { medium, layout, cost, first_seq: 1 }).unwrap();
+        let id = store.create_log(LogSpec { medium, layout, cost, first_seq: 1 })?;
         world.logs.insert(id, LogModel { is_memory: medium == Medium::Memory, ..LogModel::default() });
-        return;
+        return Ok(());
     }
-    let Some(id) = pick(world, random) else { return };
+    let Some(id) = pick(world, random) else { return Ok(()) };
     let log = world.logs.get_mut(&id).unwrap();
     let span = log.last_seq + 2 - log.records.keys().next().copied().unwrap_or(log.last_seq + 1);
     let somewhere = log.last_seq + 1 - random.below(span.max(1)).min(log.last_seq);
     match kind {
         0..=2 => {
+            store.drop_log(id)?;
             world.logs.remove(&id);
             world.attributes.retain(|(owner, _), _| *owner != id);
-            store.drop_log(id).unwrap();
         }
         3..=8 => {
-            let removed = log.records.remove(&somewhere).is_some();
-            assert_eq!(store.remove(id, &[somewhere]).unwrap(), u64::from(removed));
+            let removed = store.remove(id, &[somewhere])?;
+            assert_eq!(removed, u64::from(log.records.remove(&somewhere).is_some()));
         }
         9..=11 => {
+            let purged = store.purge(id, somewhere)?;
             let kept = log.records.split_off(&somewhere);
-            assert_eq!(store.purge(id, somewhere).unwrap(), log.records.len() as u64);
+            assert_eq!(purged, log.records.len() as u64);
             log.records = kept;
             log.last_seq = log.last_seq.max(somewhere - 1);
             log.evicted = log.evicted.split_off(&somewhere);
         }
         12..=16 => {
-            let gone = log.records.remove(&somewhere);
-            assert_eq!(store.evict(id, &[somewhere]), u64::from(gone.is_some()));
-            log.evicted.extend(gone.map(|record| (somewhere, record)));
+            if store.evict(id, &[somewhere]) == 0 {
+                assert!(store.refusing().is_some() || !log.records.contains_key(&somewhere));
+                return Ok(());
+            }
+            log.evicted.extend(log.records.remove_entry(&somewhere));
         }
         17..=19 => {
+            let evicted = store.evict_below(id, somewhere);
+            if store.refusing().is_some() {
+                assert_eq!(evicted, 0);
+                return Ok(());
+            }
             let kept = log.records.split_off(&somewhere);
-            assert_eq!(store.evict_below(id, somewhere), log.records.len() as u64);
+            assert_eq!(evicted, log.records.len() as u64);
             log.evicted.append(&mut log.records);
             log.records = kept;
         }
@@ -157,30 +166,32 @@ fn change(store: &mut Store, world: &mut World, random: &mut Random) {
             let owner = if random.below(3) == 0 { LogId(0) } else { id };
             let key = format!("k{}", random.below(5)).into_bytes();
             if random.below(4) == 0 {
-                store.remove_attribute(owner, &key).unwrap();
+                store.remove_attribute(owner, &key)?;
                 world.attributes.remove(&(owner, key));
             } else {
                 let value = vec![random.next() as u8; random.below(300) as usize];
-                store.set_attribute(owner, &key, &value).unwrap();
+                store.set_attribute(owner, &key, &value)?;
                 world.attributes.insert((owner, key), value);
             }
         }
         31 | 32 => {
-            log.last_seq += random.below(5);
-            store.skip_to(id, log.last_seq).unwrap();
+            let last_seq = log.last_seq + random.below(5);
+            store.skip_to(id, last_seq)?;
+            log.last_seq = last_seq;
         }
         _ => {
             let seq = log.last_seq + 1 + u64::from(random.below(20) == 0);
             let subject = format!("s.{}", random.below(9)).into_bytes();
             let length = if random.below(30) == 0 { 20_000 } else { random.below(900) };
             // The bytes name the record, so that no other can pass for it.
-            let mut payload = format!("{}/{seq}/", id.0).into_bytes();
+            let mut payload = format!("{}/{seq}/{:x}/", id.0, random.next()).into_bytes();
             payload.resize(payload.len() + length as usize, (seq % 251) as u8);
-            store.append(id, seq, seq as i64, &subject, b"", &payload).unwrap();
+            store.append(id, seq, seq as i64, &subject, b"", &payload)?;
             log.records.insert(seq, (subject, payload));
             log.last_seq = seq;
         }
     }
+    Ok(())
 }
 
 type Records = BTreeMap<u64, (Vec<u8>, Vec<u8>)>;
@@ -196,6 +207,16 @@ pub(crate) fn all_records(store: &Store, log: LogId) -> Result<Records, ReadErro
 
 /// Whether a store that was opened again is in this state.
 pub(crate) fn matches(store: &Store, world: &World) -> Result<(), String> {
+    for (id, _) in world.logs.iter().filter(|(_, log)| log.is_memory) {
+        if store.state(*id).is_some_and(|state| state.messages > 0) {
+            return Err(format!("memory log {} has records after a start", id.0));
+        }
+    }
+    matches_running(store, world)
+}
+
+/// Whether a store is in this state, where memory logs may have records.
+pub(crate) fn matches_running(store: &Store, world: &World) -> Result<(), String> {
     let ids: Vec<LogId> = world.logs.keys().copied().collect();
     if store.logs() != ids {
         return Err(format!("logs {:?}, expected {ids:?}", store.logs()));
@@ -220,7 +241,7 @@ pub(crate) fn matches(store: &Store, world: &World) -> Result<(), String> {
         let state = store.state(*id).ok_or("no state")?;
         let records = all_records(store, *id).map_err(|error| error.to_string())?;
         if log.is_memory {
-            if !records.is_empty() || state.last_seq < log.last_seq {
+            if state.last_seq < log.last_seq {
                 return Err(format!("memory log {}: {state:?}, last_seq was {}", id.0, log.last_seq));
             }
             continue;
