@@ -5,7 +5,7 @@
 //! that was made or removed since the folder was synced may be there or not. Operations can be made to fail.
 //! Deliberately absent: latency, and reads that fail or lie (flip bits with [`Simulated::damage`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -100,6 +100,10 @@ impl Image {
         }
     }
 
+    fn name_of(&self, file: usize) -> Option<&String> {
+        self.names.iter().find(|(_, number)| **number == file).map(|(name, _)| name)
+    }
+
     fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) {
         let content = self.files.entry(file).or_default();
         let start = usize::try_from(offset).unwrap_or(0);
@@ -121,6 +125,8 @@ struct State {
     attempts: u64,
     /// These attempts fail.
     failing: Vec<(Range<u64>, io::ErrorKind)>,
+    /// Every attempt on the files of these names fails.
+    failing_names: BTreeSet<String>,
 }
 
 /// A disk in memory. Clones share it.
@@ -173,9 +179,16 @@ impl Simulated {
         self.state().failing.push((attempts, kind));
     }
 
+    /// Makes every attempt to make or change the file of this name fail.
+    pub fn fail_file(&self, name: &str) {
+        self.state().failing_names.insert(name.to_owned());
+    }
+
     /// From now on nothing fails.
     pub fn heal(&self) {
-        self.state().failing.clear();
+        let mut state = self.state();
+        state.failing.clear();
+        state.failing_names.clear();
     }
 
     /// Flips bits of a file's byte. `false` when there is no such byte.
@@ -245,6 +258,17 @@ impl Simulated {
         state.attempts += 1;
         if let Some((_, kind)) = state.failing.iter().find(|(failing, _)| failing.contains(&attempt)) {
             return Err(io::Error::new(*kind, "simulated"));
+        }
+        let name = match &operation {
+            Operation::Make { name, .. } | Operation::Remove { name } => Some(name),
+            Operation::Write { .. }
+            | Operation::SetLen { .. }
+            | Operation::Sync { .. }
+            | Operation::SyncFolder
+            | Operation::Mark(_) => operation.file().and_then(|file| state.live.name_of(file)),
+        };
+        if name.is_some_and(|name| state.failing_names.contains(name)) {
+            return Err(io::Error::other("simulated"));
         }
         state.live.apply(&operation);
         state.operations.push(operation);

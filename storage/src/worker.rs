@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Writer {
                 }
             }
             let Some(last) = group.last().map(|chunk| chunk.number) else { continue };
-            // Told before anything is answered: whoever acts on an answer finds what it speaks of visible.
+            // Told before anything is answered, as a failure is: whoever acts on an answer finds what it speaks of.
             self.reports.tell(Event::Durable(last));
             let mut parts = Vec::with_capacity(group.len());
             for chunk in group {
@@ -172,11 +172,11 @@ impl Writer {
         let message = format!("the journal could not be written: {error}");
         self.journal.give_up_file();
         self.failed = Some((epoch, message.clone()));
+        let position = self.journal.position();
+        self.reports.tell(Event::Failed { message: message.clone(), generation: position.generation });
         for chunk in group {
             (chunk.release)(Err(message.clone()));
         }
-        let position = self.journal.position();
-        self.reports.tell(Event::Failed { message, generation: position.generation });
         mover.reached(position);
     }
 }
@@ -328,32 +328,69 @@ impl Mover {
 /// How far redb has come, for a writer that waits for a file.
 #[derive(Debug, Default)]
 pub(crate) struct Covered {
-    state: Mutex<(u64, bool)>,
+    state: Mutex<Coverage>,
     changed: Condvar,
 }
 
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    generation: u64,
+    /// The last attempt to write redb failed.
+    is_stuck: bool,
+    ending: Ending,
+}
+
+/// Whether the store is being closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ending {
+    #[default]
+    No,
+    /// Once everything is moved, as far as that succeeds.
+    Moved,
+    /// At once.
+    Now,
+}
+
 impl Covered {
-    fn set(&self, generation: u64, is_stopping: bool) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = state.0.max(generation);
-        state.1 |= is_stopping;
+    fn lock(&self) -> MutexGuard<'_, Coverage> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moved(&self, generation: u64, is_stuck: bool) {
+        let mut state = self.lock();
+        state.generation = state.generation.max(generation);
+        state.is_stuck = is_stuck;
         self.changed.notify_all();
     }
 
-    fn is_stopping(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).1
-    }
-
-    fn get(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+    fn end(&self, ending: Ending) {
+        let mut state = self.lock();
+        state.ending = ending;
+        // What failed before is tried once more.
+        state.is_stuck = false;
+        self.changed.notify_all();
     }
 
     fn wait_above(&self, generation: u64) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while state.0 <= generation && !state.1 {
+        let is_hopeless = |state: &Coverage| match state.ending {
+            Ending::No => false,
+            Ending::Moved => state.is_stuck,
+            Ending::Now => true,
+        };
+        let mut state = self.lock();
+        while state.generation <= generation && !is_hopeless(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.0 > generation
+        state.generation > generation
+    }
+}
+
+/// However the mover's thread ends, nobody waits for it any longer.
+struct EndOfMover(Arc<Covered>);
+
+impl Drop for EndOfMover {
+    fn drop(&mut self) {
+        self.0.end(Ending::Now);
     }
 }
 
@@ -378,7 +415,7 @@ impl ToMover for MoverThread {
     }
 
     fn covered(&self) -> u64 {
-        self.covered.get()
+        self.covered.lock().generation
     }
 
     fn wait_above(&mut self, generation: u64) -> bool {
@@ -421,13 +458,12 @@ impl Workers {
     /// Starts the threads.
     pub(crate) fn threads(writer: Writer, mover: Mover) -> io::Result<Self> {
         let covered = Arc::new(Covered::default());
-        covered.set(mover.moved.generation, false);
+        covered.moved(mover.moved.generation, false);
         let (input, inputs) = channel();
         let (chunks, chunk_queue) = channel();
-        let mover_covered = Arc::clone(&covered);
-        let mover = Builder::new()
-            .name("weir-mover".to_owned())
-            .spawn(move || run_mover(mover, &inputs, &mover_covered))?;
+        let end = EndOfMover(Arc::clone(&covered));
+        let mover =
+            Builder::new().name("weir-mover".to_owned()).spawn(move || run_mover(mover, &inputs, &end.0))?;
         let to_mover = MoverThread { input, covered: Arc::clone(&covered) };
         let writer = Builder::new()
             .name("weir-journal".to_owned())
@@ -475,9 +511,7 @@ impl Workers {
                 !is_moving || mover.idle() || mover.idle()
             }
             Self::Threads { chunks, writer, mover, covered } => {
-                if !is_moving {
-                    covered.set(0, true);
-                }
+                covered.end(if is_moving { Ending::Moved } else { Ending::Now });
                 drop(chunks.take());
                 let writer = writer.take().map(JoinHandle::join);
                 let mover = mover.take().map(JoinHandle::join);
@@ -522,10 +556,10 @@ fn run_mover(mut mover: Mover, inputs: &Receiver<MoverInput>, covered: &Covered)
                 mover.idle();
             }
             Ok(MoverInput::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                return covered.is_stopping() || mover.idle() || mover.idle();
+                return covered.lock().ending == Ending::Now || mover.idle() || mover.idle();
             }
             Ok(input) => mover.take(input),
         }
-        covered.set(mover.moved.generation, false);
+        covered.moved(mover.moved.generation, mover.is_stuck);
     }
 }

@@ -9,11 +9,14 @@ mod workload;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use weir_storage::simulated::Simulated;
-use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, ReadError, StageError, Store};
-use workload::{Random, World, adopt, change, matches, matches_running, open};
+use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, Options, ReadError, StageError, Store};
+use workload::{Random, World, adopt, change, matches, matches_running, open, options};
 
 fn spec(layout: Layout) -> LogSpec {
     LogSpec { medium: Medium::Disk, layout, cost: Cost { per_record: 0, per_headers: 0 }, first_seq: 1 }
@@ -203,35 +206,57 @@ fn a_full_disk_refuses_writes_and_lets_them_in_again() {
 /// A store under random changes, and the states it was sealed in. `states[answered]` is what it holds for certain.
 struct Sealed {
     disk: Simulated,
+    options: Options,
     store: Store,
     world: World,
     states: Vec<World>,
-    /// The highest state that was answered with success, and how many were with an error.
-    answers: Arc<Mutex<(usize, usize)>>,
+    seals: usize,
+    /// The last state that was answered with success.
+    answered: Arc<AtomicUsize>,
+    /// How many seals were answered with success, and with an error.
+    answers: Arc<[AtomicUsize; 2]>,
 }
 
 impl Sealed {
-    fn new() -> Self {
+    fn new(options: Options) -> Self {
         let disk = Simulated::new();
-        let store = open(&disk).unwrap();
+        let store = Store::open(Arc::new(disk.clone()), options.clone()).unwrap();
         let states = vec![World::default()];
-        Self { disk, store, world: World::default(), states, answers: Arc::default() }
+        Self {
+            disk,
+            options,
+            store,
+            world: World::default(),
+            states,
+            seals: 0,
+            answered: Arc::default(),
+            answers: Arc::default(),
+        }
     }
 
     fn answered(&self) -> &World {
-        &self.states[self.answers.lock().unwrap().0]
+        &self.states[self.answered.load(SeqCst)]
     }
 
     fn seal(&mut self) {
         self.states.push(self.world.clone());
-        let (number, answers) = (self.states.len() - 1, Arc::clone(&self.answers));
+        self.seals += 1;
+        let number = self.states.len() - 1;
+        let (answered, answers) = (Arc::clone(&self.answered), Arc::clone(&self.answers));
         self.store.seal(Box::new(move |result| {
-            let mut answers = answers.lock().unwrap();
-            match result {
-                Ok(()) => answers.0 = number,
-                Err(_) => answers.1 += 1,
+            if result.is_ok() {
+                answered.store(number, SeqCst);
             }
+            answers[usize::from(result.is_err())].fetch_add(1, SeqCst);
         }));
+    }
+
+    fn errors(&self) -> usize {
+        self.answers[1].load(SeqCst)
+    }
+
+    fn awaits_answers(&self) -> bool {
+        self.answers[0].load(SeqCst) + self.errors() < self.seals
     }
 
     /// Goes on from a state that the store is in.
@@ -239,14 +264,14 @@ impl Sealed {
         self.world = state;
         adopt(&self.store, &mut self.world);
         self.states.push(self.world.clone());
-        self.answers.lock().unwrap().0 = self.states.len() - 1;
+        self.answered.store(self.states.len() - 1, SeqCst);
     }
 
     /// Opens the store again; what was not answered may be there as a whole.
     fn reopen(&mut self, context: &str) {
         self.disk.heal();
-        let answered = self.answers.lock().unwrap().0;
-        self.store = open(&self.disk).unwrap();
+        let answered = self.answered.load(SeqCst);
+        self.store = Store::open(Arc::new(self.disk.clone()), self.options.clone()).unwrap();
         let mut reasons = Vec::new();
         let found = self.states[answered..]
             .iter()
@@ -258,10 +283,26 @@ impl Sealed {
 
 #[test]
 fn journal_and_database_fail_together() {
+    let [failures, lasting, killed, closed] = fail_together(60, &options(), &|store| drop(store.process()));
+    assert!(failures > 100 && lasting > 30 && killed > 10 && closed > 10);
+}
+
+#[test]
+fn journal_and_database_fail_together_with_threads() {
+    let (wake, woken) = channel();
+    let wake = Arc::new(move || wake.send(()).unwrap_or_default());
+    let options = Options { is_threaded: true, wake, ..options() };
+    let [failures, lasting, killed, closed] = fail_together(8, &options, &|_| woken.recv().unwrap());
+    assert!(failures > 10 && lasting > 3 && killed + closed > 3);
+}
+
+/// Returns how many failures there were, how many of them lasted, and how many kills and closes came before the end.
+/// `wait` returns when the store may have news.
+fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Store)) -> [usize; 4] {
     let (mut failures, mut lasting, mut killed, mut closed) = (0, 0, 0, 0);
-    for seed in 1..=60 {
+    for seed in 1..=seeds {
         let mut random = Random(seed);
-        let mut run = Sealed::new();
+        let mut run = Sealed::new(options.clone());
         let mut refused_for = 0;
         for step in 0..300 {
             let context = format!("seed {seed}, step {step}");
@@ -293,10 +334,10 @@ fn journal_and_database_fail_together() {
                 }
                 assert!(run.store.refusing().is_none() || run.store.staged_bytes() == 0, "{context}");
             }
-            let errors = run.answers.lock().unwrap().1;
+            let errors = run.errors();
             run.seal();
             if run.store.refusing().is_some() {
-                assert_eq!(run.answers.lock().unwrap().1, errors + 1, "{context}: refused at once");
+                assert_eq!(run.errors(), errors + 1, "{context}: refused at once");
             }
             if random.below(3) == 0 {
                 continue;
@@ -339,9 +380,13 @@ fn journal_and_database_fail_together() {
         }
         // Healthy again, it recovers by itself, and keeps what it is given.
         run.disk.heal();
-        run.store.process();
-        run.store.process();
-        assert_eq!(run.store.refusing(), None, "seed {seed}");
+        run.seal();
+        while run.awaits_answers() || {
+            run.store.process();
+            run.store.refusing().is_some()
+        } {
+            wait(&mut run.store);
+        }
         let state = run.answered().clone();
         assert_eq!(matches_running(&run.store, &state), Ok(()), "seed {seed}: at the end");
         run.go_on_from(state);
@@ -352,11 +397,38 @@ fn journal_and_database_fail_together() {
         let store = std::mem::replace(&mut run.store, open(&Simulated::new()).unwrap());
         store.close().unwrap();
         run.states = vec![run.world.clone()];
-        run.answers.lock().unwrap().0 = 0;
+        run.answered.store(0, SeqCst);
         run.reopen(&format!("seed {seed}, the end"));
     }
     println!("{failures} failures, {lasting} lasting; {killed} kills, {closed} closes while refusing");
-    assert!(failures > 100 && lasting > 30 && killed > 10 && closed > 10);
+    [failures, lasting, killed, closed]
+}
+
+#[test]
+fn a_close_ends_though_nothing_can_be_moved() {
+    let disk = Simulated::new();
+    let options = Options { is_threaded: true, ..options() };
+    let mut store = Store::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    let log = store.create_log(spec(Layout::Blocks)).unwrap();
+    // Both journal files fill up, a third cannot be made, and redb does not take what is in them.
+    disk.fail_file("main.redb");
+    disk.fail_file("journal-0003");
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    for seq in 1..=10 {
+        store.append(log, seq, 0, b"s", b"", &[7; 20_000]).unwrap();
+        let answers = Arc::clone(&answers);
+        store.seal(Box::new(move |result| answers.lock().unwrap().push((seq, result.is_ok()))));
+    }
+    let (done, closed) = channel();
+    std::thread::spawn(move || done.send(store.close()).unwrap());
+    let closed = closed.recv_timeout(Duration::from_secs(60)).expect("it ends");
+    assert!(closed.is_err(), "{closed:?}");
+    let answers = answers.lock().unwrap().clone();
+    let good: Vec<u64> = answers.iter().filter(|(_, is_ok)| *is_ok).map(|(seq, _)| *seq).collect();
+    assert_eq!((answers.len(), &good[..]), (10, &[1, 2, 3, 4, 5, 6][..]));
+    disk.heal();
+    let store = Store::open(Arc::new(disk), options).unwrap();
+    assert_eq!(read_all(&store, log).0.into_keys().collect::<Vec<_>>(), good);
 }
 
 #[test]
