@@ -107,7 +107,7 @@ impl Batch {
 
     /// The records of a change that are to be stored, in order.
     pub(crate) fn records<'a>(&'a self, change: &'a Change) -> impl Iterator<Item = (Frame<'a>, &'a [u8])> {
-        change.tail.live_from(0).filter_map(|entry| {
+        change.tail.live_within(0, u64::MAX).filter_map(|entry| {
             let buffer = self.buffers.get(usize::try_from(entry.place.segment).ok()?)?;
             let start = entry.place.offset as usize;
             let whole = buffer.get(start..start + entry.place.len as usize)?;

@@ -3,18 +3,21 @@
 //! A [`Store`] holds numbered *logs*; a log is an ordered sequence of records, each with a subject, headers and a
 //! payload, and a small map of attributes. One owner calls the store; two worker threads do what waits for the disk:
 //! the journal writer (append and sync, one group at a time) and the mover (from the journal into redb).
+//!
+//! Modules use those below them: `store` > `index`, `worker`, `recover` > `home`, `journal` > `batch`, `tail` >
+//! `record`, `segments` > `log`, `error`, `disk`.
 
 pub mod disk;
+pub mod error;
 pub mod log;
 pub mod simulated;
 pub mod store;
 
 mod batch;
-mod failure;
+mod field;
 mod home;
 mod index;
 mod journal;
-mod read;
 mod record;
 mod recover;
 mod runs;
@@ -25,5 +28,7 @@ mod worker;
 
 pub use disk::Folder;
 pub use disk::{Disk, DiskFile};
+pub use error::{Damage, OpenError, ReadError, StageError};
 pub use log::{Cost, Layout, LogId, LogSpec, LogState, Medium, Next, Record, SubjectState};
-pub use store::{Damage, Events, Matcher, OpenError, Options, ReadError, Release, StageError, Store};
+pub use store::{Events, Matcher, Options, Store};
+pub use worker::Release;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::record::{u32_at, u64_at};
+use crate::field::{u32_at, u64_at};
 
 /// Names a log for ever; never used again after the log is dropped. Zero is the store's own scope: it holds
 /// attributes and no records.

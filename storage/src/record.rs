@@ -22,7 +22,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::log::Record;
+use crate::field::{array, u16_at, u32_at, u64_at};
+use crate::log::{Cost, Record};
 
 /// Bytes before the subject.
 pub(crate) const HEADER: usize = 36;
@@ -249,20 +250,14 @@ fn crc_of(whole: &[u8]) -> Option<u32> {
     Some(crc.finalize())
 }
 
-pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    array(bytes, at).map(u16::from_le_bytes)
-}
-
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(u32::from_le_bytes)
-}
-
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    array(bytes, at).map(u64::from_le_bytes)
+/// What a record counts for.
+pub(crate) fn cost_of(cost: Cost, frame: &Frame<'_>) -> u64 {
+    let headers = if frame.headers.is_empty() { 0 } else { u64::from(cost.per_headers) };
+    (frame.subject.len() as u64)
+        .saturating_add(frame.headers.len() as u64)
+        .saturating_add(frame.payload.len() as u64)
+        .saturating_add(u64::from(cost.per_record))
+        .saturating_add(headers)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase, TableError};
 
 use crate::batch::Batch;
 use crate::disk::Disk;
+use crate::error::OpenError;
 use crate::home::load::{self, Loaded};
 use crate::home::shelf::{FILE, Shelf, ShelfError, guarded};
 use crate::home::table::{LOGS, LogRow, VERSION};
@@ -19,7 +20,6 @@ use crate::journal::format::Position;
 use crate::journal::replay::{ReplayError, Stretch, replay};
 use crate::journal::writer::file_number;
 use crate::record::{Frame, Kind, Piece, Walk};
-use crate::store::OpenError;
 
 /// Brings redb up to date. Returns it, what it knows, and where the journal goes on.
 pub(crate) fn recover(

@@ -59,14 +59,10 @@ impl Tail {
         (entry.seq == seq && entry.is_live()).then_some((at, entry))
     }
 
-    /// Present records from index `at` on.
-    pub(crate) fn live_from(&self, at: usize) -> impl Iterator<Item = &Entry> {
-        self.entries.range(at.min(self.entries.len())..).filter(|entry| entry.is_live())
-    }
-
-    /// Present records below index `at`, last first.
-    pub(crate) fn live_before(&self, at: usize) -> impl Iterator<Item = &Entry> {
-        self.entries.range(..at.min(self.entries.len())).rev().filter(|entry| entry.is_live())
+    /// Present records with sequences in `low..=high`.
+    pub(crate) fn live_within(&self, low: u64, high: u64) -> impl DoubleEndedIterator<Item = &Entry> {
+        let end = self.position(high.saturating_add(1));
+        self.entries.range(self.position(low).min(end)..end).filter(|entry| entry.is_live())
     }
 
     /// Entry at an index.

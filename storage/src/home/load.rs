@@ -1,26 +1,38 @@
-//! Builds the owner's index from redb: the block index and the numbers, no messages.
+//! Reads what the owner's index is made from: the block index and the numbers, no messages.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 
+use crate::field::u32_at;
 use crate::home::shelf::{ShelfError, guarded};
 use crate::home::table::{
     ATTRIBUTES, BlockMeta, DAMAGE, INDEX, LOGS, LogRow, META, META_MOVED, META_NEXT, META_VERSION, SUBJECTS,
     SubjectRow, Tag, unsealed,
 };
 use crate::home::write::{Loss, read_meta};
-use crate::index::Log;
 use crate::journal::format::Position;
 use crate::log::LogId;
-use crate::record::u32_at;
-use crate::subjects::{Bound, Numbers};
+use crate::runs::Runs;
+use crate::subjects::{Bound, Numbers, Subjects};
+
+/// A log as redb has it.
+#[derive(Debug)]
+pub(crate) struct LoadedLog {
+    pub(crate) row: LogRow,
+    pub(crate) attributes: BTreeMap<Bytes, Bytes>,
+    /// By first sequence.
+    pub(crate) blocks: BTreeMap<u64, BlockMeta>,
+    pub(crate) subjects: Subjects,
+    /// Sequences that are lost.
+    pub(crate) lost: Runs,
+}
 
 /// All that redb knows.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    pub(crate) logs: BTreeMap<LogId, Log>,
+    pub(crate) logs: BTreeMap<LogId, LoadedLog>,
     pub(crate) scope: BTreeMap<Bytes, Bytes>,
     pub(crate) next_log: u32,
     pub(crate) losses: Vec<Loss>,
@@ -61,7 +73,14 @@ pub(crate) fn load(database: &Database) -> Result<Loaded, ShelfError> {
             let id = id.value();
             let row = LogRow::decode(id, value.value())
                 .ok_or_else(|| damaged(&format!("the entry of log {id}")))?;
-            loaded.logs.insert(LogId(id), Log::load(LogId(id), &row));
+            let log = LoadedLog {
+                row,
+                attributes: BTreeMap::new(),
+                blocks: BTreeMap::new(),
+                subjects: Subjects::default(),
+                lost: Runs::default(),
+            };
+            loaded.logs.insert(LogId(id), log);
         }
         for row in transaction.open_table(ATTRIBUTES)?.iter()? {
             let (key, value) = row?;
@@ -82,7 +101,7 @@ pub(crate) fn load(database: &Database) -> Result<Loaded, ShelfError> {
             let (log, first) = key.value();
             let Some(entry) = loaded.logs.get_mut(&LogId(log)) else { continue };
             match BlockMeta::decode(log, first, value.value()) {
-                Some(meta) => entry.put_block(first, meta),
+                Some(meta) => drop(entry.blocks.insert(first, meta)),
                 None => loaded.to_mend.push(LogId(log)),
             }
         }
@@ -108,7 +127,7 @@ pub(crate) fn load(database: &Database) -> Result<Loaded, ShelfError> {
             let what = unsealed(Tag::Damage, log, &sealed_key, value.value()).unwrap_or_default();
             let what = String::from_utf8_lossy(&what).into_owned();
             if let Some(entry) = loaded.logs.get_mut(&LogId(log)) {
-                entry.put_loss(first, last);
+                entry.lost.insert(first, last);
             }
             loaded.losses.push(Loss { log, first, last, what });
         }

@@ -18,6 +18,25 @@ const ROWS_TOGETHER: usize = 256;
 /// Bytes of rows that are read together.
 const ROW_BYTES_TOGETHER: usize = 64 << 10;
 
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The lowest sequence first.
+    Up,
+    /// The highest sequence first.
+    Down,
+}
+
+impl Way {
+    /// Items in ascending order, this way.
+    pub(crate) fn over<I: DoubleEndedIterator>(self, mut items: I) -> impl Iterator<Item = I::Item> {
+        std::iter::from_fn(move || match self {
+            Self::Up => items.next(),
+            Self::Down => items.next_back(),
+        })
+    }
+}
+
 /// Records that lie together, with what is known to be missing between them.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
@@ -36,22 +55,32 @@ impl Block {
 
     /// A record's sequence and bytes.
     pub(crate) fn record(&self, at: usize) -> Option<(u64, Bytes)> {
-        let (seq, offset, len) = *self.records.get(at)?;
-        Some((seq, self.bytes.slice(offset as usize..offset as usize + len as usize)))
+        self.records.get(at).map(|record| self.shared(record))
     }
 
-    /// The lowest sequence, damage included.
-    pub(crate) fn first(&self) -> Option<u64> {
-        let (record, broken) =
-            (self.records.first().map(|(seq, ..)| *seq), self.broken.first().map(|(first, _)| *first));
-        record.into_iter().chain(broken).min()
+    /// The records of `low..=high`, in order.
+    pub(crate) fn records_within(
+        &self,
+        low: u64,
+        high: u64,
+    ) -> impl DoubleEndedIterator<Item = (u64, Bytes)> {
+        let end = self.position(high.saturating_add(1));
+        let range = self.position(low).min(end)..end;
+        self.records.get(range).unwrap_or_default().iter().map(|record| self.shared(record))
     }
 
-    /// The highest sequence, damage included.
-    pub(crate) fn last(&self) -> Option<u64> {
-        let (record, broken) =
-            (self.records.last().map(|(seq, ..)| *seq), self.broken.last().map(|(_, last)| *last));
-        record.into_iter().chain(broken).max()
+    fn shared(&self, (seq, offset, len): &(u64, u32, u32)) -> (u64, Bytes) {
+        (*seq, self.bytes.slice(*offset as usize..*offset as usize + *len as usize))
+    }
+
+    /// The lowest and the highest sequence, damage included.
+    pub(crate) fn bounds(&self) -> Option<(u64, u64)> {
+        let records = self.records.first().zip(self.records.last());
+        let records = records.map(|((first, ..), (last, ..))| (*first, *last));
+        let broken = self.broken.first().zip(self.broken.last());
+        let broken = broken.map(|((first, _), (_, last))| (*first, *last));
+        let both = records.into_iter().chain(broken);
+        both.reduce(|(first, last), (other_first, other_last)| (first.min(other_first), last.max(other_last)))
     }
 
     /// Records up to `last`.
@@ -59,10 +88,11 @@ impl Block {
         self.position(last.saturating_add(1)) as u64
     }
 
-    /// The first damaged range that touches `from..=up_to`, cut to it.
-    pub(crate) fn broken_within(&self, from: u64, up_to: u64) -> Option<(u64, u64)> {
-        let touching = self.broken.iter().find(|(first, last)| *first <= up_to && *last >= from)?;
-        Some((touching.0.max(from), touching.1.min(up_to)))
+    /// The damaged range that a scan meets first in `low..=high`, cut to it.
+    pub(crate) fn broken_within(&self, (low, high): (u64, u64), way: Way) -> Option<(u64, u64)> {
+        let touching = |(first, last): &&(u64, u64)| low <= high && *first <= high && *last >= low;
+        let (first, last) = way.over(self.broken.iter()).find(touching)?;
+        Some(((*first).max(low), (*last).min(high)))
     }
 
     fn decode(log: u32, bytes: Vec<u8>, first: u64, last: u64) -> Self {
@@ -137,7 +167,9 @@ impl Library {
         let covering = {
             let cache = self.cache.borrow();
             let before = cache.blocks.range((log, 0)..=(log, from)).next_back();
-            before.filter(|(_, (_, block))| block.last() >= Some(from)).map_or(from, |((_, first), _)| *first)
+            before
+                .filter(|(_, (_, block))| block.bounds().is_some_and(|(_, last)| last >= from))
+                .map_or(from, |((_, first), _)| *first)
         };
         self.rows_from(log, covering, last)
     }

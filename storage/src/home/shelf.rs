@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::{Database, DatabaseError, StorageBackend};
 
 use crate::disk::{Disk, DiskFile};
+use crate::error::ReadError;
 
 /// The name of the database's file.
 pub(crate) const FILE: &str = "main.redb";
@@ -144,5 +145,11 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.for_writing()?.write_at(offset, data)
+    }
+}
+
+impl From<ShelfError> for ReadError {
+    fn from(error: ShelfError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }

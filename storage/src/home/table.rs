@@ -8,8 +8,8 @@
 
 use redb::TableDefinition;
 
+use crate::field::{array, u32_at, u64_at};
 use crate::log::LogSpec;
-use crate::record::{array, u32_at, u64_at};
 
 /// The version this code writes, and the highest it reads.
 pub(crate) const VERSION: u32 = 1;

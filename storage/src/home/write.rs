@@ -14,10 +14,9 @@ use crate::home::table::{
     ATTRIBUTES, BLOCKS, BlockMeta, DAMAGE, DROPPED, INDEX, LOGS, LogRow, META, META_MOVED, META_NEXT,
     META_VERSION, ROWS, SUBJECTS, SubjectRow, Tag, VALUE_MAX, VERSION, sealed, unsealed,
 };
-use crate::index::cost_of;
 use crate::journal::format::Position;
 use crate::log::{Layout, Medium};
-use crate::record::{Frame, Piece, Walk};
+use crate::record::{Frame, Piece, Walk, cost_of};
 use crate::runs::Runs;
 use crate::subjects::{Bound, Numbers, Subjects};
 
@@ -67,7 +66,7 @@ pub(crate) fn commit_with(
     let mut report = Report::new();
     {
         let mut meta = transaction.open_table(META)?;
-        let mut next = read_meta(&meta, META_NEXT)?.and_then(|b| crate::record::u32_at(&b, 0)).unwrap_or(1);
+        let mut next = read_meta(&meta, META_NEXT)?.and_then(|b| crate::field::u32_at(&b, 0)).unwrap_or(1);
         let mut tables = Tables::open(&transaction)?;
         for (&log, change) in &batch.changes {
             next = next.max(log.saturating_add(1));

@@ -20,7 +20,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::record::{array, u32_at, u64_at};
+use crate::field::{array, u32_at, u64_at};
 
 /// Groups begin at multiples of this.
 pub(crate) const SECTOR: usize = 512;

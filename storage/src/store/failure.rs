@@ -6,14 +6,15 @@
 
 use std::sync::Arc;
 
+use super::Store;
 use crate::home::load;
 use crate::home::read::Library;
+use crate::index::Log;
 use crate::segments::Segments;
-use crate::store::Store;
 
 /// Why no changes are taken, and what must come first.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(super) struct Refusal {
     /// What failed.
     cause: String,
     /// The cause, and what keeps the store from recovering.
@@ -30,12 +31,12 @@ impl Refusal {
     }
 
     /// redb has everything before `generation`.
-    pub(crate) fn moved(&mut self, generation: u64) {
+    pub(super) fn moved(&mut self, generation: u64) {
         self.is_moved |= generation >= self.wanted;
     }
 
     /// The next step does not succeed.
-    pub(crate) fn hindered(&mut self, why: &str) {
+    pub(super) fn hindered(&mut self, why: &str) {
         self.text = format!("{}; then: {why}", self.cause);
     }
 }
@@ -48,7 +49,7 @@ impl Store {
     }
 
     /// The journal has failed. `wanted` is the generation it goes on with.
-    pub(crate) fn refuse(&mut self, cause: String, wanted: u64) {
+    pub(super) fn refuse(&mut self, cause: String, wanted: u64) {
         self.refusal = Some(Refusal::new(cause, wanted));
         self.epoch += 1;
         // What is staged can be read until the indexes are made anew. It goes nowhere, and nothing waits for it.
@@ -59,7 +60,7 @@ impl Store {
     }
 
     /// Makes the indexes anew when redb has what they are made from; then changes are taken again.
-    pub(crate) fn recover_from_failure(&mut self) {
+    pub(super) fn recover_from_failure(&mut self) {
         if !self.refusal.as_ref().is_some_and(|refusal| refusal.is_moved) {
             return;
         }
@@ -80,11 +81,13 @@ impl Store {
         if let Some(log) = loaded.to_mend.first() {
             return Err(format!("the index of log {} is damaged; open the store again to mend it", log.0));
         }
-        let mut old = std::mem::replace(&mut self.logs, loaded.logs);
-        for (id, log) in &mut self.logs {
-            if let Some(old) = old.remove(id) {
+        let mut old = std::mem::take(&mut self.logs);
+        for (id, log) in loaded.logs {
+            let mut log = Log::load(id, log);
+            if let Some(old) = old.remove(&id) {
                 log.keep_memory_of(old);
             }
+            self.logs.insert(id, log);
         }
         self.scope = loaded.scope;
         self.losses = loaded.losses;

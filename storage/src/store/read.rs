@@ -4,13 +4,20 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::Store;
+use crate::error::ReadError;
+use crate::home::read::Way;
 use crate::index::Log;
+use crate::index::scan::View;
 use crate::log::{LogId, LogState, Next, Record, SubjectState};
-use crate::store::{Matcher, ReadError, Store};
+
 use crate::subjects::{Bound, Numbers};
 
 /// Records examined without a match before the subjects are asked whether there can be one.
 const PATIENCE: usize = 64;
+
+/// Decides whether a subject is wanted.
+pub type Matcher<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 impl Store {
     /// The value of an attribute. Log 0 is the store's own scope.
@@ -65,7 +72,7 @@ impl Store {
         let up_to = up_to.min(log.last_seq);
         let mut examined = 0;
         let mut asked = false;
-        let found = log.scan(self.source(), from, up_to, &mut |view| {
+        let found = log.scan(self.source(), from, up_to, Way::Up, &mut |view| {
             let seq = view.frame.seq;
             if examined >= budget {
                 return ControlFlow::Break(Next::More(seq));
@@ -100,7 +107,8 @@ impl Store {
     ) -> Result<Option<Record>, ReadError> {
         let log = self.log(log)?;
         let Some(wanted) = matcher else {
-            return log.scan_back(self.source(), up_to, 0, &mut |view| ControlFlow::Break(view.record()));
+            return log
+                .scan(self.source(), 0, up_to, Way::Down, &mut |view| ControlFlow::Break(view.record()));
         };
         // The subjects bound the search on both sides: no match lies above `top`, and one lies at `bottom`.
         let (mut top, mut bottom) = (0, 0);
@@ -114,7 +122,7 @@ impl Store {
         if top == 0 {
             return Ok(None);
         }
-        log.scan_back(self.source(), up_to.min(top), bottom, &mut |view| {
+        log.scan(self.source(), bottom, up_to.min(top), Way::Down, &mut |view| {
             if wanted(view.frame.subject) {
                 ControlFlow::Break(view.record())
             } else {
@@ -150,7 +158,7 @@ impl Store {
         }
         let Some(wanted) = matcher else { return log.count_from(self.source(), from) };
         let mut count = 0;
-        log.scan(self.source(), from, log.last_seq, &mut |view| {
+        log.scan(self.source(), from, log.last_seq, Way::Up, &mut |view| {
             count += u64::from(wanted(view.frame.subject));
             ControlFlow::<()>::Continue(())
         })?;
@@ -186,7 +194,7 @@ impl Store {
         let log = self.log(log)?;
         let mut gaps = Vec::new();
         let mut expected = log.first_seq;
-        log.scan(self.source(), log.first_seq, log.last_seq, &mut |view| {
+        log.scan(self.source(), log.first_seq, log.last_seq, Way::Up, &mut |view| {
             gaps.extend((expected..view.frame.seq).take(max - gaps.len()));
             expected = view.frame.seq + 1;
             if gaps.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -207,7 +215,7 @@ impl Store {
             first = if first.exact { first } else { last };
             last = first;
         }
-        let mut at = |view: &crate::index::View<'_>| {
+        let mut at = |view: &View<'_>| {
             if view.frame.subject == subject {
                 ControlFlow::Break(view.frame.seq)
             } else {
@@ -215,12 +223,12 @@ impl Store {
             }
         };
         if !first.exact
-            && let Ok(Some(seq)) = log.scan(self.source(), first.seq, last.seq, &mut at)
+            && let Ok(Some(seq)) = log.scan(self.source(), first.seq, last.seq, Way::Up, &mut at)
         {
             first = Bound { seq, exact: true };
         }
         if !last.exact
-            && let Ok(Some(seq)) = log.scan_back(self.source(), last.seq, first.seq, &mut at)
+            && let Ok(Some(seq)) = log.scan(self.source(), first.seq, last.seq, Way::Down, &mut at)
         {
             last = Bound { seq, exact: true };
         }

@@ -1,202 +1,39 @@
-//! The store: the one owner's view of all logs. This file stages and seals; `read.rs` reads.
+//! The store: the one owner's view of all logs. This file stages, seals and takes the workers' reports; `open.rs`
+//! begins and ends, `read.rs` reads, `failure.rs` says what a failed write means.
 //!
 //! A change is encoded once, into the chunk that grows, and taken into the owner's indexes at once. Sealing freezes
 //! the chunk and hands it to the journal. The owner never waits for the disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 
-use crate::disk::Disk;
-use crate::failure::Refusal;
-use crate::home::load::Loaded;
+use crate::error::{Damage, StageError};
 use crate::home::read::Library;
 use crate::home::shelf::Shelf;
 use crate::home::write::Loss;
-use crate::index::{Log, Source};
-use crate::journal::format::{SECTOR, footprint};
-use crate::journal::writer::{FILES_MAX, Journal};
+use crate::index::Log;
+use crate::index::scan::Source;
+use crate::journal::format::footprint;
 use crate::log::{LogId, LogSpec, Medium};
 use crate::record::{Frame, Kind, encode_runs};
-use crate::recover::recover;
 use crate::runs;
 use crate::segments::{Place, Segments};
-use crate::worker::{Chunk, Event, Mover, Reports, Workers, Writer};
+use crate::worker::{Chunk, Event, Release, Workers};
 
-/// Decides whether a subject is wanted.
-pub type Matcher<'a> = &'a dyn Fn(&[u8]) -> bool;
+mod failure;
+mod open;
+mod read;
 
-/// Runs once what was sealed is durable, or lost.
-pub type Release = Box<dyn FnOnce(Result<(), String>) + Send>;
+use failure::Refusal;
+pub use open::Options;
+pub use read::Matcher;
 
 /// Sequences a memory log reserves in the journal at a time.
 const RESERVED: u64 = 65_536;
-
-/// How a store is opened.
-#[derive(Clone)]
-pub struct Options {
-    /// Size of a journal file in bytes (default 16 MiB, minimum 64 KiB).
-    pub journal_file_bytes: u64,
-    /// redb's cache in bytes (default 64 MiB).
-    pub cache_bytes: usize,
-    /// Called from a worker thread whenever [`Store::process`] has something to do.
-    pub wake: Arc<dyn Fn() + Send + Sync>,
-    /// Without threads the journal is written and redb is filled inside [`Store::process`], on the owner's thread, in
-    /// an order that depends on the calls alone: for simulations (default: with threads).
-    pub is_threaded: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { journal_file_bytes: 16 << 20, cache_bytes: 64 << 20, wake: Arc::new(|| ()), is_threaded: true }
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("journal_file_bytes", &self.journal_file_bytes)
-            .field("cache_bytes", &self.cache_bytes)
-            .field("is_threaded", &self.is_threaded)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a store could not be opened. Each names what was found, where, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// A file cannot be read, written or made.
-    #[error("cannot use {file} in the store's folder: {error}")]
-    Io {
-        /// Which file.
-        file: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The database cannot be opened or brought up to date.
-    #[error(
-        "the database {file} of the store cannot be used: {error}; put a copy aside before anything is repaired"
-    )]
-    Database {
-        /// Which file.
-        file: &'static str,
-        /// What redb says.
-        error: String,
-    },
-    /// A later version of this program wrote it.
-    #[error(
-        "{file} has format version {version}, this program reads up to {known}: use a later version of it"
-    )]
-    Newer {
-        /// Which file.
-        file: String,
-        /// Its version.
-        version: u32,
-        /// The highest this code reads.
-        known: u32,
-    },
-    /// An option is out of its range.
-    #[error("journal_file_bytes is {bytes}; it lies between {least} and {most} and is a multiple of 512")]
-    JournalFileBytes {
-        /// What was asked for.
-        bytes: u64,
-        /// The least.
-        least: u64,
-        /// The most.
-        most: u64,
-    },
-}
-
-/// Why something could not be staged. Nothing of it is staged then.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StageError {
-    /// The log does not exist.
-    #[error("there is no log {}", .0.0)]
-    NoSuchLog(LogId),
-    /// The sequence is not above the last one.
-    #[error("sequence {seq} is not above the last sequence {last_seq} of log {}", .log.0)]
-    SequenceUsed {
-        /// The log.
-        log: LogId,
-        /// What was asked for.
-        seq: u64,
-        /// Its highest sequence so far.
-        last_seq: u64,
-    },
-    /// A part is longer than its field, or the record longer than a journal file.
-    #[error("{part} of {bytes} bytes exceeds the limit of {limit} bytes")]
-    TooLong {
-        /// What is too long.
-        part: &'static str,
-        /// Its length.
-        bytes: u64,
-        /// The most it may have.
-        limit: u64,
-    },
-    /// A subject is empty, or a log's first sequence is zero.
-    #[error("{0}")]
-    Invalid(&'static str),
-    /// What must be read for it cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] ReadError),
-    /// The journal is full: redb cannot follow. Nothing is lost; try again later.
-    #[error("the journal holds {bytes} bytes that are not in the database yet (limit {limit}){cause}")]
-    Busy {
-        /// Bytes that wait.
-        bytes: u64,
-        /// The most that may.
-        limit: u64,
-        /// What redb says, if it cannot be written; else empty.
-        cause: String,
-    },
-    /// A write or sync has failed and the store has not recovered yet. Reads go on.
-    #[error("the store takes no writes: {cause}")]
-    Failed {
-        /// What failed.
-        cause: String,
-    },
-}
-
-/// Why a record could not be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The log does not exist.
-    #[error("there is no log {}", .0.0)]
-    NoSuchLog(LogId),
-    /// Records are damaged or lost. What lies before and behind can be read: go on at `last + 1`.
-    #[error("sequences {first} to {last} of log {} are damaged", .log.0)]
-    Damaged {
-        /// The log.
-        log: LogId,
-        /// First sequence that may be damaged.
-        first: u64,
-        /// Last sequence that may be damaged.
-        last: u64,
-    },
-    /// The database cannot be read now.
-    #[error("the database cannot be read: {0}")]
-    Unavailable(String),
-}
-
-/// A stretch that is known to be lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The log; 0 when it is not known which, then the numbers are bytes of a file.
-    pub log: LogId,
-    /// First sequence that may be lost.
-    pub first: u64,
-    /// Last sequence that may be lost.
-    pub last: u64,
-    /// What happened, and where.
-    pub what: String,
-}
 
 /// What [`Store::process`] found.
 #[derive(Debug, Default)]
@@ -216,34 +53,34 @@ pub struct Events {
 /// The store. Changes are *staged* by the calls below and visible to this owner's reads at once; [`Store::seal`]
 /// hands what was staged since the last seal to the journal as one atomic chunk.
 pub struct Store {
-    pub(crate) logs: BTreeMap<LogId, Log>,
+    logs: BTreeMap<LogId, Log>,
     /// Attributes of the store's own scope, log 0.
-    pub(crate) scope: BTreeMap<Bytes, Bytes>,
-    pub(crate) chunks: Segments,
-    pub(crate) library: Library,
-    pub(crate) shelf: Arc<Shelf>,
+    scope: BTreeMap<Bytes, Bytes>,
+    chunks: Segments,
+    library: Library,
+    shelf: Arc<Shelf>,
     workers: Workers,
     events: Receiver<Event>,
     /// Logs whose `last_seq` the growing chunk changed.
-    pub(crate) touched: Vec<LogId>,
+    touched: Vec<LogId>,
     /// Chunks under way, with the marks they will raise.
-    pub(crate) under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
+    under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
     /// Chunks redb does not have, with the bytes they take in the journal.
-    pub(crate) unmoved: VecDeque<(u64, u64)>,
-    pub(crate) unmoved_bytes: u64,
+    unmoved: VecDeque<(u64, u64)>,
+    unmoved_bytes: u64,
     unmoved_limit: u64,
     /// Rises with each failure, so that chunks sealed before it are refused.
-    pub(crate) epoch: u64,
+    epoch: u64,
     /// Set from a failed write until the store has recovered from it.
-    pub(crate) refusal: Option<Refusal>,
+    refusal: Option<Refusal>,
     /// Why redb cannot be written.
     stuck: Option<String>,
-    pub(crate) losses: Vec<Loss>,
-    pub(crate) next_log: u32,
+    losses: Vec<Loss>,
+    next_log: u32,
     /// The longest chunk that fits a journal file.
     chunk_limit: usize,
     /// Removals that are not journaled, encoded, for the mover.
-    pub(crate) evictions: Vec<u8>,
+    evictions: Vec<u8>,
 }
 
 impl fmt::Debug for Store {
@@ -253,53 +90,6 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in `disk`, recovers it, and starts its two workers.
-    ///
-    /// # Errors
-    /// When the disk cannot be read or written, or holds something that is not this store's.
-    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
-        let bytes = options.journal_file_bytes;
-        let (least, most) = (64 << 10, 1 << 30);
-        if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(SECTOR as u64) {
-            return Err(OpenError::JournalFileBytes { bytes, least, most });
-        }
-        let (shelf, loaded, position) = recover(&disk, options.cache_bytes)?;
-        let io = |error| OpenError::Io { file: "the journal".to_owned(), error };
-        let journal = Journal::open(disk, bytes, position).map_err(io)?;
-        let (sender, events) = channel();
-        let reports = Reports { events: sender, wake: options.wake };
-        let writer = Writer::new(journal, reports.clone());
-        let mover = Mover::new(Arc::clone(&shelf), position, reports);
-        let workers = if options.is_threaded {
-            Workers::threads(writer, mover).map_err(io)?
-        } else {
-            Workers::inline(writer, mover)
-        };
-        let Loaded { logs, scope, next_log, losses, to_mend: _ } = loaded;
-        Ok(Self {
-            logs,
-            scope,
-            chunks: Segments::starting_at(1),
-            library: Library::new(Arc::clone(&shelf)),
-            shelf,
-            workers,
-            events,
-            touched: Vec::new(),
-            under_way: VecDeque::new(),
-            unmoved: VecDeque::new(),
-            unmoved_bytes: 0,
-            // One file is being filled, one may be left with room that no chunk fits.
-            unmoved_limit: bytes * (FILES_MAX as u64 - 2),
-            epoch: 1,
-            refusal: None,
-            stuck: None,
-            losses,
-            next_log,
-            chunk_limit: usize::try_from(bytes).unwrap_or(usize::MAX) - 2 * SECTOR,
-            evictions: Vec::new(),
-        })
-    }
-
     /// Every log there is, in order of id.
     #[must_use]
     pub fn logs(&self) -> Vec<LogId> {
@@ -613,31 +403,7 @@ impl Store {
             .collect()
     }
 
-    /// Seals, waits until everything is durable and moved to redb, stops the workers.
-    ///
-    /// # Errors
-    /// When the last of it could not be written.
-    pub fn close(mut self) -> Result<(), String> {
-        // Memory logs go on right behind what was used.
-        let used: Vec<(LogId, u64)> =
-            self.logs.values().filter(|log| log.is_memory()).map(|log| (log.id, log.last_seq)).collect();
-        if self.refusal.is_none() {
-            for (log, last_seq) in used {
-                self.stage(&Frame::bare(Kind::Reserve, log.0, last_seq))
-                    .map_err(|error| error.to_string())?;
-            }
-        }
-        let (sender, result) = channel();
-        self.seal(Box::new(move |sealed| {
-            let _ = sender.send(sealed);
-        }));
-        self.workers.stop(self.stuck.is_none())?;
-        result
-            .try_recv()
-            .unwrap_or_else(|_| Err("the store was closed before its last group was written".to_owned()))
-    }
-
-    pub(crate) fn source(&self) -> Source<'_> {
+    fn source(&self) -> Source<'_> {
         Source { chunks: &self.chunks, library: &self.library }
     }
 
@@ -747,12 +513,5 @@ impl Store {
         let place =
             Place { segment: self.chunks.current_number(), offset: offset as u32, len: frame.len() as u32 };
         Ok(place)
-    }
-}
-
-impl Drop for Store {
-    /// As a crash: what was sealed is written, nothing more is moved.
-    fn drop(&mut self) {
-        let _ = self.workers.stop(false);
     }
 }

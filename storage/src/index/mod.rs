@@ -1,0 +1,374 @@
+//! What the owner knows of one log: its numbers, its subjects, its attributes, and where each record is. `scan.rs`
+//! finds the records.
+//!
+//! Everything staged is in here at once. Records of sequences above [`Log::home_last`] are in memory; those at or
+//! below are in redb, less what `removed` and `first_seq` say. Nothing here writes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::error::ReadError;
+use crate::home::load::LoadedLog;
+use crate::home::read::{Library, Way};
+use crate::home::table::BlockMeta;
+use crate::home::write::Changed;
+use crate::log::{Layout, LogId, LogSpec, LogState, Medium};
+use crate::record::{Frame, cost_of};
+use crate::runs::Runs;
+use crate::segments::Place;
+use crate::subjects::Subjects;
+use crate::tail::{Memory, Tail};
+
+pub(crate) mod scan;
+
+use scan::Source;
+
+/// One log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) id: LogId,
+    pub(crate) spec: LogSpec,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) first_time: i64,
+    pub(crate) last_time: i64,
+    /// Disk logs: what the last durable chunk said. Memory logs: what the last durable reservation allows.
+    pub(crate) durable_seq: u64,
+    /// Memory logs: the highest sequence the journal was asked to reserve.
+    pub(crate) reserved: u64,
+    /// The highest purge that was journaled (or is in redb). Evictions below it cannot come back.
+    pub(crate) purged: u64,
+    /// The last chunk that changed `last_seq`.
+    pub(crate) touched: u64,
+    pub(crate) attributes: BTreeMap<Bytes, Bytes>,
+    pub(crate) subjects: Subjects,
+    pub(crate) tail: Tail,
+    memory: Option<Memory>,
+    /// What redb has, for logs laid out in blocks: first sequence to what is in the block.
+    blocks: BTreeMap<u64, BlockMeta>,
+    /// Known to be lost.
+    lost: Runs,
+    /// Every record at or below is in redb, or gone.
+    pub(crate) home_last: u64,
+    /// Removed one by one, and redb may not know.
+    removed: Runs,
+    /// The same by the chunk that told the mover.
+    removals: VecDeque<(u64, u64, u64)>,
+}
+
+impl Log {
+    pub(crate) fn new(id: LogId, spec: LogSpec) -> Self {
+        let before = spec.first_seq.saturating_sub(1);
+        let memory = (spec.medium == Medium::Memory).then(Memory::new);
+        Self {
+            id,
+            messages: 0,
+            bytes: 0,
+            first_seq: before + 1,
+            last_seq: before,
+            first_time: 0,
+            last_time: 0,
+            durable_seq: before,
+            reserved: before,
+            purged: before + 1,
+            touched: u64::MAX,
+            attributes: BTreeMap::new(),
+            subjects: Subjects::default(),
+            tail: Tail::default(),
+            memory,
+            blocks: BTreeMap::new(),
+            lost: Runs::default(),
+            home_last: before,
+            removed: Runs::default(),
+            removals: VecDeque::new(),
+            spec,
+        }
+    }
+
+    /// The log as redb has it.
+    pub(crate) fn load(id: LogId, loaded: LoadedLog) -> Self {
+        let LoadedLog { row, attributes, blocks, subjects, lost } = loaded;
+        let mut log = Self::new(id, row.spec);
+        if log.is_memory() {
+            // The records are gone; every sequence that may have been used stays used.
+            log.last_seq = row.reserved;
+            log.first_seq = row.reserved + 1;
+        } else {
+            log.messages = row.messages;
+            log.bytes = row.bytes;
+            log.first_seq = row.first_seq;
+            log.last_seq = row.last_seq;
+            log.first_time = row.first_time;
+            log.last_time = row.last_time;
+        }
+        log.durable_seq = log.last_seq;
+        log.reserved = log.last_seq;
+        log.home_last = log.last_seq;
+        log.purged = log.first_seq;
+        (log.attributes, log.subjects, log.lost) = (attributes, subjects, lost);
+        for (first, meta) in blocks {
+            log.put_block(first, meta);
+        }
+        log
+    }
+
+    /// redb has this block.
+    fn put_block(&mut self, first: u64, meta: BlockMeta) {
+        if meta.last_seq >= self.first_seq {
+            self.blocks.insert(first, meta);
+        }
+    }
+
+    /// redb has everything up to `chunk`.
+    pub(crate) fn moved(&mut self, chunk: u64, changed: Changed, library: &Library) {
+        if self.is_memory() {
+            return;
+        }
+        self.tail.release_through(chunk);
+        self.home_last = self.home_last.max(changed.last_seq);
+        for first in changed.gone {
+            self.blocks.remove(&first);
+        }
+        for (first, meta) in changed.blocks {
+            self.put_block(first, meta);
+        }
+        while let Some(&(number, first, last)) = self.removals.front()
+            && number <= chunk
+        {
+            self.removed.remove(first, last);
+            self.removals.pop_front();
+        }
+        // Rows that were read together ended where redb ended then.
+        if changed.is_thinner || self.spec.layout == Layout::Rows {
+            library.forget(self.id.0);
+        }
+    }
+
+    /// After a failure: the log as it was answered. What is in memory stays, for sequences of it were shown.
+    pub(crate) fn keep_memory_of(&mut self, mut old: Self) {
+        if self.is_memory() && old.is_memory() {
+            old.attributes = std::mem::take(&mut self.attributes);
+            old.reserved = self.reserved;
+            old.durable_seq = self.reserved;
+            old.touched = u64::MAX;
+            *self = old;
+        }
+    }
+
+    pub(crate) fn is_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    pub(crate) fn state(&self) -> LogState {
+        LogState {
+            messages: self.messages,
+            bytes: self.bytes,
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            first_time: self.first_time,
+            last_time: self.last_time,
+            subjects: self.subjects.len(),
+            durable_seq: self.durable_seq.min(self.last_seq),
+        }
+    }
+
+    /// A record for this log is stored: in its own memory, or at `place` in the journal's chunks.
+    pub(crate) fn append(&mut self, frame: &Frame<'_>, place: Option<Place>) {
+        let place = match (&mut self.memory, place) {
+            (Some(memory), _) => memory.push(frame),
+            (None, Some(place)) => place,
+            (None, None) => return,
+        };
+        self.tail.push(frame.seq, place);
+        self.subjects.added(frame.subject, frame.seq);
+        if self.messages == 0 {
+            self.first_seq = frame.seq;
+            self.first_time = frame.time;
+        }
+        self.messages += 1;
+        self.bytes += cost_of(self.spec.cost, frame);
+        self.last_seq = frame.seq;
+        self.last_time = frame.time;
+    }
+
+    /// Every sequence up to `last_seq` is used.
+    pub(crate) fn skip_to(&mut self, last_seq: u64) {
+        if last_seq > self.last_seq {
+            self.last_seq = last_seq;
+            if self.messages == 0 {
+                self.first_seq = last_seq + 1;
+            }
+        }
+    }
+
+    /// Whether a record is there and can be read.
+    pub(crate) fn has(&self, source: Source<'_>, seq: u64) -> Result<bool, ReadError> {
+        Ok(self.view(source, seq, |_| ())?.is_some())
+    }
+
+    /// Takes one record out of the numbers. `chunk` is the one that will tell the mover.
+    pub(crate) fn remove_one(&mut self, source: Source<'_>, seq: u64, chunk: u64) -> Result<bool, ReadError> {
+        if !self.take(source, seq)? {
+            return Ok(false);
+        }
+        if self.memory.is_none() {
+            self.removed.insert(seq, seq);
+            match self.removals.back_mut() {
+                Some((same, _, last)) if *same == chunk && *last + 1 == seq => *last = seq,
+                _ => self.removals.push_back((chunk, seq, seq)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// After removals: the first record present is looked for again.
+    pub(crate) fn settle(&mut self, source: Source<'_>) -> Result<(), ReadError> {
+        self.tail.tidy();
+        if self.messages == 0 {
+            self.first_seq = self.last_seq + 1;
+            self.first_time = 0;
+            self.bytes = 0;
+            self.subjects.clear();
+            return Ok(());
+        }
+        // Damaged records in front are passed over: they are named when they are read, and by the store's report.
+        let mut from = self.first_seq;
+        loop {
+            let first = self.scan(source, from, self.last_seq, Way::Up, &mut |view| {
+                ControlFlow::Break((view.frame.seq, view.frame.time))
+            });
+            match first {
+                Ok(Some((seq, time))) => {
+                    self.first_seq = seq;
+                    self.first_time = time;
+                    return Ok(());
+                }
+                Ok(None) => return Ok(()),
+                Err(ReadError::Damaged { last, .. }) => from = last + 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes everything below `first_seq`, which is at most `last_seq + 1`. Returns how many records that were.
+    pub(crate) fn remove_below(&mut self, source: Source<'_>, first_seq: u64) -> Result<u64, ReadError> {
+        if first_seq <= self.first_seq {
+            return Ok(0);
+        }
+        let before = self.messages;
+        if first_seq > self.last_seq {
+            self.clear();
+            return Ok(before);
+        }
+        self.remove_home_below(source, first_seq)?;
+        while let Some(entry) = self.tail.front().copied()
+            && entry.seq < first_seq
+        {
+            if entry.is_live() {
+                self.take_at(source, 0);
+            }
+            self.tail.tidy();
+        }
+        self.first_seq = first_seq;
+        self.settle(source)?;
+        Ok(before - self.messages)
+    }
+
+    /// Takes what redb has below `first_seq` out of the numbers.
+    fn remove_home_below(&mut self, source: Source<'_>, first_seq: u64) -> Result<(), ReadError> {
+        if self.first_seq > self.home_last {
+            return Ok(());
+        }
+        let end = first_seq.min(self.home_last + 1);
+        let mut subjects = std::mem::take(&mut self.subjects);
+        let (mut messages, mut bytes) = (0, 0);
+        let mut from = self.first_seq;
+        let mut is_damaged = false;
+        let result = loop {
+            let scanned = self.scan(source, from, end - 1, Way::Up, &mut |view| {
+                messages += 1;
+                bytes += cost_of(self.spec.cost, &view.frame);
+                subjects.removed(view.frame.subject, view.frame.seq);
+                ControlFlow::<()>::Continue(())
+            });
+            match scanned {
+                Ok(_) => break Ok(()),
+                Err(ReadError::Damaged { last, .. }) if last < end => {
+                    is_damaged = true;
+                    // What was seen before the damage is not to be counted twice.
+                    from = last + 1;
+                }
+                Err(ReadError::Damaged { .. }) => {
+                    is_damaged = true;
+                    break Ok(());
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.subjects = subjects;
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.first_seq = end;
+        while let Some(entry) = self.blocks.first_entry()
+            && entry.get().last_seq < end
+        {
+            entry.remove();
+        }
+        if is_damaged {
+            self.messages = self.count_from(source, end)?;
+        }
+        result
+    }
+
+    /// Nothing is left; `last_seq` stays.
+    fn clear(&mut self) {
+        self.messages = 0;
+        self.bytes = 0;
+        self.first_seq = self.last_seq + 1;
+        self.first_time = 0;
+        self.subjects.clear();
+        self.tail = Tail::default();
+        self.blocks.clear();
+        if let Some(memory) = &mut self.memory {
+            *memory = Memory::new();
+        }
+    }
+
+    fn take(&mut self, source: Source<'_>, seq: u64) -> Result<bool, ReadError> {
+        if seq < self.first_seq || seq > self.last_seq || self.removed.contains(seq) {
+            return Ok(false);
+        }
+        if let Some((at, _)) = self.tail.find(seq) {
+            self.take_at(source, at);
+            return Ok(true);
+        }
+        let cost = self.spec.cost;
+        let found = self.view(source, seq, |view| {
+            (Bytes::copy_from_slice(view.frame.subject), cost_of(cost, &view.frame))
+        })?;
+        let Some((subject, cost)) = found else { return Ok(false) };
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(cost);
+        self.subjects.removed(&subject, seq);
+        Ok(true)
+    }
+
+    /// Takes the live tail entry at index `at` out of the numbers.
+    fn take_at(&mut self, source: Source<'_>, at: usize) {
+        let Some(entry) = self.tail.get(at) else { return };
+        let segments = self.memory.as_ref().map_or(source.chunks, |memory| &memory.segments);
+        if let Some(frame) = Frame::peek(segments.slice(entry.place)) {
+            self.messages = self.messages.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(cost_of(self.spec.cost, &frame));
+            self.subjects.removed(frame.subject, entry.seq);
+        }
+        self.tail.kill(at);
+        if let Some(memory) = &mut self.memory {
+            memory.kill(entry.place, &mut self.tail);
+        }
+    }
+}

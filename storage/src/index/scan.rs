@@ -1,0 +1,328 @@
+//! Finding and visiting the records of a log, wherever they lie: in redb, in the journal's chunks, in memory.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Log;
+use crate::error::ReadError;
+use crate::home::read::{Block, Library, Way};
+use crate::home::table::BlockMeta;
+use crate::log::{Layout, Record};
+use crate::record::{Frame, record_of};
+use crate::segments::{Place, Segments};
+
+/// A record that is looked at.
+pub(crate) struct View<'a> {
+    pub(crate) frame: Frame<'a>,
+    whole: Whole<'a>,
+}
+
+enum Whole<'a> {
+    Placed(&'a Segments, Place),
+    Shared(&'a Bytes),
+}
+
+impl<'a> View<'a> {
+    fn shared(whole: &'a Bytes) -> Option<Self> {
+        Some(Self { frame: Frame::peek(whole)?, whole: Whole::Shared(whole) })
+    }
+
+    /// The record, sharing its bytes where they are shared.
+    pub(crate) fn record(&self) -> Record {
+        let whole = match &self.whole {
+            Whole::Placed(segments, place) => segments.share(*place),
+            Whole::Shared(bytes) => (*bytes).clone(),
+        };
+        record_of(&whole).expect("the bytes of a view are a record")
+    }
+}
+
+/// What of a range a scan has not passed yet.
+struct Ahead {
+    low: u64,
+    high: u64,
+    way: Way,
+}
+
+impl Ahead {
+    /// The scan has come to `seq`. Returns what it passed over on the way there, from and to.
+    fn pass(&mut self, seq: u64) -> (u64, u64) {
+        match self.way {
+            Way::Up => (std::mem::replace(&mut self.low, seq.saturating_add(1)), seq.saturating_sub(1)),
+            Way::Down => (seq.saturating_add(1), std::mem::replace(&mut self.high, seq.saturating_sub(1))),
+        }
+    }
+}
+
+/// Where records are read from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// The journal's chunks.
+    pub(crate) chunks: &'a Segments,
+    /// What redb has.
+    pub(crate) library: &'a Library,
+}
+
+fn view_at(segments: &Segments, place: Place) -> View<'_> {
+    let frame = Frame::peek(segments.slice(place)).expect("an entry of the tail points at a record");
+    View { frame, whole: Whole::Placed(segments, place) }
+}
+
+impl Log {
+    pub(super) fn segments<'a>(&'a self, source: Source<'a>) -> &'a Segments {
+        self.memory.as_ref().map_or(source.chunks, |memory| &memory.segments)
+    }
+
+    /// Looks at one record.
+    pub(crate) fn view<T>(
+        &self,
+        source: Source<'_>,
+        seq: u64,
+        look: impl FnOnce(&View<'_>) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        if seq < self.first_seq || seq > self.last_seq || self.removed.contains(seq) {
+            return Ok(None);
+        }
+        if self.lost.contains(seq) {
+            return Err(self.damaged(seq, seq));
+        }
+        if seq > self.home_last || self.is_memory() {
+            let segments = self.segments(source);
+            return Ok(self.tail.find(seq).map(|(_, entry)| look(&view_at(segments, entry.place))));
+        }
+        let block = match self.spec.layout {
+            Layout::Rows => Arc::new(source.library.row(self.id.0, seq)?),
+            Layout::Blocks => {
+                let Some((&first, meta)) = self.blocks.range(..=seq).next_back() else { return Ok(None) };
+                if meta.last_seq < seq {
+                    return Ok(None);
+                }
+                self.block(source, first, meta)?
+            }
+        };
+        if let Some((first, last)) = block.broken_within((seq, seq), Way::Up) {
+            return Err(self.damaged(first, last));
+        }
+        Ok(match block.record(block.position(seq)) {
+            Some((found, whole)) if found == seq => View::shared(&whole).map(|view| look(&view)),
+            _ => None,
+        })
+    }
+
+    /// Visits the records of `low..=high` until `visit` breaks.
+    ///
+    /// Damage on the way is an error that names the range; the scan can go on behind it.
+    pub(crate) fn scan<B>(
+        &self,
+        source: Source<'_>,
+        low: u64,
+        high: u64,
+        way: Way,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let (low, high) = (low.max(self.first_seq), high.min(self.last_seq));
+        if self.lost.is_empty() {
+            return self.scan_all(source, low, high, way, visit);
+        }
+        let mut ahead = Ahead { low, high, way };
+        let lost_in = |(low, high)| match way {
+            Way::Up => self.lost.within(low, high).next(),
+            Way::Down => self.lost.within(low, high).last(),
+        };
+        let found = self.scan_all(source, low, high, way, &mut |view| {
+            if let Some((first, last)) = lost_in(ahead.pass(view.frame.seq)) {
+                return ControlFlow::Break(Err(self.damaged(first, last)));
+            }
+            match visit(view) {
+                ControlFlow::Break(found) => ControlFlow::Break(Ok(found)),
+                ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            }
+        })?;
+        match (found, lost_in((ahead.low, ahead.high))) {
+            (Some(found), _) => found.map(Some),
+            (None, Some((first, last))) => Err(self.damaged(first, last)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn scan_all<B>(
+        &self,
+        source: Source<'_>,
+        low: u64,
+        high: u64,
+        way: Way,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let found = match way {
+            Way::Up => self.scan_home(source, low, high, way, visit)?,
+            Way::Down => self.scan_tail(source, low, high, way, visit),
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+        match way {
+            Way::Up => Ok(self.scan_tail(source, low, high, way, visit)),
+            Way::Down => self.scan_home(source, low, high, way, visit),
+        }
+    }
+
+    /// What is in memory.
+    fn scan_tail<B>(
+        &self,
+        source: Source<'_>,
+        low: u64,
+        high: u64,
+        way: Way,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Option<B> {
+        let segments = self.segments(source);
+        for entry in way.over(self.tail.live_within(low, high)) {
+            if let ControlFlow::Break(found) = visit(&view_at(segments, entry.place)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// What is in redb.
+    fn scan_home<B>(
+        &self,
+        source: Source<'_>,
+        low: u64,
+        high: u64,
+        way: Way,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let (mut low, mut high) = (low, high.min(self.home_last));
+        if low > high || self.is_memory() {
+            return Ok(None);
+        }
+        match self.spec.layout {
+            Layout::Blocks => {
+                // The block that holds `low` begins at or before it.
+                let start = self.blocks.range(..=low).next_back().map_or(low, |(first, _)| *first);
+                for (&first, meta) in way.over(self.blocks.range(start..=high)) {
+                    if meta.last_seq < low {
+                        continue;
+                    }
+                    let block = self.block(source, first, meta)?;
+                    let found =
+                        self.scan_block(&block, low.max(first), high.min(meta.last_seq), way, visit)?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+            }
+            Layout::Rows => {
+                while low <= high {
+                    let block = match way {
+                        Way::Up => source.library.rows(self.id.0, low, self.home_last)?,
+                        Way::Down => Arc::new(source.library.rows_before(self.id.0, high)?),
+                    };
+                    let Some((first, last)) = block.bounds() else { break };
+                    let found = self.scan_block(&block, low.max(first), high.min(last), way, visit)?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                    match way {
+                        Way::Up => low = last.saturating_add(1),
+                        Way::Down => high = first.saturating_sub(1),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn scan_block<B>(
+        &self,
+        block: &Block,
+        low: u64,
+        high: u64,
+        way: Way,
+        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, ReadError> {
+        let mut ahead = Ahead { low, high, way };
+        for (seq, whole) in way.over(block.records_within(low, high)) {
+            if let Some((first, last)) = block.broken_within(ahead.pass(seq), way) {
+                return Err(self.damaged(first, last));
+            }
+            if !self.removed.contains(seq)
+                && let Some(view) = View::shared(&whole)
+                && let ControlFlow::Break(found) = visit(&view)
+            {
+                return Ok(Some(found));
+            }
+        }
+        match block.broken_within((ahead.low, ahead.high), way) {
+            Some((first, last)) => Err(self.damaged(first, last)),
+            None => Ok(None),
+        }
+    }
+
+    /// A block with as many records as the index says, or with its damage named.
+    fn block(&self, source: Source<'_>, first: u64, meta: &BlockMeta) -> Result<Arc<Block>, ReadError> {
+        let block = source.library.block(self.id.0, first, meta)?;
+        // The mover may have thinned it a moment ago; what it removed is still in our set then.
+        let there = block.count_through(meta.last_seq) + self.removed.count_in(first, meta.last_seq);
+        if there < meta.messages && block.broken.is_empty() {
+            return Err(self.damaged(first, meta.last_seq));
+        }
+        Ok(block)
+    }
+
+    fn damaged(&self, first: u64, last: u64) -> ReadError {
+        ReadError::Damaged { log: self.id, first, last }
+    }
+
+    /// How many records lie at or above `from`.
+    pub(crate) fn count_from(&self, source: Source<'_>, from: u64) -> Result<u64, ReadError> {
+        let from = from.max(self.first_seq);
+        let mut count = 0;
+        let mut scan_to = self.home_last;
+        if self.spec.layout == Layout::Blocks && !self.is_memory() {
+            // Blocks that lie behind `from` as a whole need not be read.
+            for (&first, meta) in self.blocks.range(from..) {
+                scan_to = scan_to.min(first - 1);
+                if self.removed.count_in(first, meta.last_seq) == 0 {
+                    count += meta.messages;
+                } else {
+                    // What was removed may be in the block, or may never have reached it.
+                    self.scan(source, first, meta.last_seq, Way::Up, &mut |_| {
+                        count += 1;
+                        ControlFlow::<()>::Continue(())
+                    })?;
+                }
+            }
+        }
+        if from <= scan_to && !self.is_memory() {
+            self.scan(source, from, scan_to, Way::Up, &mut |_| {
+                count += 1;
+                ControlFlow::<()>::Continue(())
+            })?;
+        }
+        Ok(count + self.tail.live_within(from, u64::MAX).count() as u64)
+    }
+
+    /// The sequence of the first record at or after `time`.
+    pub(crate) fn seek_time(&self, source: Source<'_>, time: i64) -> Result<Option<u64>, ReadError> {
+        if self.messages == 0 || time > self.last_time {
+            return Ok(None);
+        }
+        // Halves: every record below `low` is too early; one at or above `high` is not.
+        let (mut low, mut high) = (self.first_seq, self.last_seq + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found = self.scan(source, middle, high - 1, Way::Up, &mut |view| {
+                ControlFlow::Break((view.frame.seq, view.frame.time))
+            })?;
+            match found {
+                Some((seq, at)) if at < time => low = seq + 1,
+                _ => high = middle,
+            }
+        }
+        self.scan(source, low, self.last_seq, Way::Up, &mut |view| ControlFlow::Break(view.frame.seq))
+    }
+}
