@@ -40,6 +40,11 @@ pub(crate) fn remark(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
 }
 
+/// A number of things: `1 message`, `2 messages`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// A table with a head, columns as wide as their widest cell, two spaces between them.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -118,6 +123,11 @@ mod tests {
         table.row(["a-long-name".to_owned(), "5m".to_owned()]);
         table.row(["ä".to_owned(), String::new()]);
         assert_eq!(table.to_string(), "DEVICE       BUFFER\na-long-name  5m\nä            -");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "gap")), ["0 gaps", "1 gap", "2 gaps"]);
     }
 
     #[test]

@@ -334,9 +334,9 @@ async fn stop(args: StopArgs) -> Outcome {
         }
         if !args.json {
             output::line(format!(
-                "session {id} {}: {} messages",
+                "session {id} {}: {}",
                 status.state.as_str(),
-                status.message_count
+                output::count(status.message_count, "message")
             ))?;
         }
     }
@@ -376,8 +376,9 @@ async fn list(args: ListArgs) -> Outcome {
             None => "no recordings".to_owned(),
         });
     }
-    let mut table =
-        output::Table::new(&["SESSION", "DEVICE", "STATE", "START", "END", "DURATION", "MESSAGES"]);
+    let mut table = output::Table::new(&[
+        "SESSION", "DEVICE", "STATE", "START", "END", "PRE-ROLL", "DURATION", "MESSAGES",
+    ]);
     for Listed { state, session } in sessions {
         table.row([
             session.session_id.to_string(),
@@ -385,15 +386,21 @@ async fn list(args: ListArgs) -> Outcome {
             state.map_or("starting", State::as_str).to_owned(),
             output::moment(session.start),
             session.end.map(output::moment).unwrap_or_default(),
-            duration(&session),
+            pre_roll(&session),
+            length(&session),
             session.message_count.to_string(),
         ]);
     }
     table.print()
 }
 
+/// How far it reaches back before its start.
+fn pre_roll(session: &Session) -> String {
+    if session.pre_roll.is_zero() { String::new() } else { span::format(session.pre_roll) }
+}
+
 /// From the beginning, pre-roll included, to the end; nothing while it runs.
-fn duration(session: &Session) -> String {
+fn length(session: &Session) -> String {
     let nanos = session.end.map(|end| end.saturating_sub(session.start));
     let span = nanos.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
     span.map(|span| {
@@ -411,6 +418,9 @@ async fn show(args: SessionArgs) -> Outcome {
     if args.json {
         return output::record(&session);
     }
+    let duration = length(&session);
+    let with_pre_roll =
+        |text: String| if text.is_empty() { text } else { format!("{text}, the pre-roll included") };
     let number = |value: u64| if value == 0 { String::new() } else { value.to_string() };
     let mut pairs = vec![
         ("session", session.session_id.to_string()),
@@ -421,8 +431,8 @@ async fn show(args: SessionArgs) -> Outcome {
         ("stream", session.stream.clone()),
         ("start", output::moment(session.start)),
         ("end", session.end.map(output::moment).unwrap_or_default()),
-        ("duration", duration(&session)),
         ("pre-roll", span::format(session.pre_roll)),
+        ("duration", if session.pre_roll.is_zero() { duration } else { with_pre_roll(duration) }),
         ("post-roll", span::format(session.post_roll)),
         ("retention", session.retention.map_or_else(|| "for ever".to_owned(), span::format)),
         ("messages", session.message_count.to_string()),
@@ -471,15 +481,17 @@ async fn delete(args: SessionArgs) -> Outcome {
 async fn purge_all(args: PurgeArgs) -> Outcome {
     let controller = args.controller.connect().await?;
     if !args.yes {
-        let sessions = controller.sessions(None).await?.len();
+        let sessions = controller.sessions(None).await?.len() as u64;
+        let all = if sessions == 1 {
+            "the only recording".to_owned()
+        } else {
+            format!("all {sessions} recordings")
+        };
         if !std::io::stdin().is_terminal() {
-            return Err(
-                Failure::new(format!("this would delete all {sessions} recordings")).hint("--yes does it")
-            );
+            return Err(Failure::new(format!("this would delete {all}")).hint("--yes does it"));
         }
         let mut question = std::io::stderr().lock();
-        let asked =
-            write!(question, "Delete all {sessions} recordings? Type yes: ").and_then(|()| question.flush());
+        let asked = write!(question, "Delete {all}? Type yes: ").and_then(|()| question.flush());
         let mut word = String::new();
         let answered = asked.and_then(|()| std::io::stdin().lock().read_line(&mut word));
         answered.map_err(|error| Failure::io("the answer", &error))?;
@@ -497,8 +509,12 @@ fn answer(response: &Response, json: bool) -> Outcome {
         return output::record(response);
     }
     let mut text = response.message.clone();
-    for part in
-        [response.session_id.clone(), response.count.map(|count| count.to_string())].into_iter().flatten()
+    for part in [
+        response.session_id.clone(),
+        response.count.filter(|count| *count > 0).map(|count| count.to_string()),
+    ]
+    .into_iter()
+    .flatten()
     {
         if !text.contains(&part) {
             text.push_str(": ");

@@ -9,9 +9,9 @@ use serde_json::json;
 use tracing::info;
 
 use super::failure::{Failure, Outcome};
-use super::log;
 use super::stack::Stack;
 use super::task::{self, Stop};
+use super::{log, output};
 use crate::config::{Broker, Serve, ServeArgs};
 use crate::sys::clock::SystemClock;
 
@@ -37,7 +37,7 @@ async fn serve_until_stopped(serve: Serve) -> Outcome {
     info!("{signal}: stopping");
     let ended = stack.stop().await?;
     if ended > 0 {
-        info!("Ended {ended} recordings");
+        info!("Ended {}", output::count(ended as u64, "recording"));
     }
     info!("Stopped");
     Ok(())

@@ -9,10 +9,14 @@ use tracing::info;
 use super::failure::{Failure, Outcome};
 use crate::client::{Client, Options, Pipe};
 use crate::config::{Broker, Place, Serve};
-use crate::server::{Address, Config, JetStreamConfig, Server, StartError, StoreFolder};
+use crate::server::{
+    Address, Config, FOR_CLIENTS, FOR_MONITORING, JetStreamConfig, Server, StartError, StoreFolder,
+};
 use crate::service::device::BufferSetting;
+use crate::service::monitor::HttpListener;
 use crate::service::{self, ServiceConfig, Services};
 use crate::sys::clock::SharedClock;
+use crate::sys::net::BindError;
 
 /// What runs.
 pub(crate) struct Stack {
@@ -29,6 +33,11 @@ impl Stack {
     /// # Errors
     /// What could not start; nothing is left running, and a temporary store is removed.
     pub(crate) async fn start(serve: &Serve, clock: SharedClock) -> Outcome<Self> {
+        // Taken before the store is opened: a start that fails at a port leaves nothing behind.
+        let http = match &serve.http {
+            Some(config) => Some(HttpListener::bind(config.clone()).await.map_err(|error| busy(&error))?),
+            None => None,
+        };
         let (server, client, url) = match &serve.broker {
             Broker::Embedded { .. } => {
                 let server = start_server(&serve.broker, clock.clone()).await?;
@@ -44,7 +53,7 @@ impl Stack {
             }
         };
         let started = match client {
-            Ok(client) => match service::start(client.clone(), clock, services(serve)).await {
+            Ok(client) => match service::start(client.clone(), clock, services(serve, http)).await {
                 Ok(services) => Ok((client, services)),
                 Err(error) => Err(explain(&error)),
             },
@@ -127,12 +136,10 @@ async fn start_server(broker: &Broker, clock: SharedClock) -> Outcome<Server> {
         clock,
         ..Config::default()
     };
-    let server = Server::start(config).await.map_err(|error| {
-        let failure = Failure::new(error.to_string());
-        if matches!(error, StartError::PortInUse { .. }) {
-            failure.hint("-1 as a port takes a free one")
-        } else {
-            failure
+    let server = Server::start(config).await.map_err(|error| match &error {
+        StartError::Listen(error) => busy(error),
+        StartError::Config(_) | StartError::JetStream(_) | StartError::Panic(_) => {
+            Failure::new(error.to_string())
         }
     })?;
     let kept = match store {
@@ -151,11 +158,26 @@ async fn start_server(broker: &Broker, clock: SharedClock) -> Outcome<Server> {
     Ok(server)
 }
 
-fn services(serve: &Serve) -> ServiceConfig {
+/// What to do about a port that cannot be had.
+fn busy(error: &BindError) -> Failure {
+    let failure = Failure::new(error.to_string());
+    let (port, free, host) = match error.what {
+        FOR_CLIENTS => ("--port PORT", "-1", "--host HOST"),
+        FOR_MONITORING => ("--monitor-port PORT", "-1", "--host HOST"),
+        _ => ("--http HOST:PORT", "port 0", "--http HOST:PORT"),
+    };
+    if error.is_in_use() {
+        failure.hint(format!("stop what uses it, or choose another with {port}; {free} takes a free one"))
+    } else {
+        failure.hint(format!("give an address or a name of this machine with {host}"))
+    }
+}
+
+fn services(serve: &Serve, http: Option<HttpListener>) -> ServiceConfig {
     let services = &serve.services;
     ServiceConfig {
         names: services.names.clone(),
-        http: serve.http.clone(),
+        http,
         default_buffer: services
             .default_buffer
             .map(|window| BufferSetting { window, ..BufferSetting::default() }),
@@ -167,9 +189,7 @@ fn services(serve: &Serve) -> ServiceConfig {
 
 fn explain(error: &service::StartError) -> Failure {
     let failure = Failure::new(error.to_string());
-    if matches!(error, service::StartError::Http(_)) {
-        failure.hint("--http HOST:PORT chooses another address, port 0 a free one, --http off none")
-    } else if matches!(error, service::StartError::NoJetStream { .. }) {
+    if matches!(error, service::StartError::NoJetStream { .. }) {
         failure.hint("start it with JetStream, for example nats-server -js")
     } else {
         failure

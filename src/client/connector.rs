@@ -4,13 +4,15 @@
 //! chose. It knows nothing of the protocol.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::sys::net::Place;
+use crate::sys::resolve::resolve;
 
 /// The port of a NATS server whose URL names none.
 pub const DEFAULT_PORT: u16 = 4222;
@@ -186,15 +188,11 @@ impl Connector for Tcp {
 }
 
 async fn open(address: &Address) -> io::Result<Connected> {
-    let place = if address.host.contains(':') {
-        format!("[{}]:{}", address.host, address.port)
-    } else {
-        format!("{}:{}", address.host, address.port)
-    };
+    let place = Place { host: &address.host, port: address.port }.to_string();
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{place}: {error}"));
     let attempt = async {
         let mut last = None;
-        for ip in resolve(&address.host, address.port).await? {
+        for ip in resolve(&address.host).await? {
             match TcpStream::connect((ip, address.port)).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = Some(error),
@@ -208,17 +206,6 @@ async fn open(address: &Address) -> io::Result<Connected> {
     };
     stream.set_nodelay(true)?;
     Ok(Connected { transport: Box::new(stream), credentials: address.credentials.clone(), address: place })
-}
-
-/// The addresses of a host. Literals and `localhost` need no resolver, which a static binary may lack.
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
-    if let Ok(ip) = host.parse() {
-        return Ok(vec![ip]);
-    }
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-    }
-    Ok(tokio::net::lookup_host((host, port)).await?.map(|address| address.ip()).collect())
 }
 
 /// A pipe into a server of the same process; `open` makes a new end for each (re)connect.

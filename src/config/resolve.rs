@@ -14,7 +14,7 @@ use crate::service::span;
 
 /// A typed configuration that cannot be meant. Names the flag, the value and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{flag} {value}: {reason}")]
+#[error("{flag}{}{value}: {reason}", if .value.is_empty() { "" } else { " " })]
 pub struct ConfigError {
     flag: &'static str,
     value: String,

@@ -34,7 +34,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ORIGIN")]
     pub http_origin: Vec<String>,
 
-    /// Port of the NATS monitoring pages (/healthz); off unless given, -1 takes a free one
+    /// Port of the NATS monitoring pages (/healthz, /varz, ...); off unless given, -1 takes a free one
     #[arg(long, short = 'm', value_name = "PORT", allow_negative_numbers = true)]
     pub monitor_port: Option<i64>,
 
@@ -63,11 +63,11 @@ pub struct ServeArgs {
     pub ports_file_dir: Option<PathBuf>,
 
     /// Log debugging messages
-    #[arg(long, short = 'D', num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    #[arg(long, short = 'D', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub debug: bool,
 
     /// Log protocol traces
-    #[arg(long, short = 'V', num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    #[arg(long, short = 'V', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub trace: bool,
 
     /// What the services are called

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::jetstream::JetStreamConfig;
 use crate::sys::clock::{SharedClock, SystemClock};
+use crate::sys::net::Place;
 use crate::sys::random::Random;
 
 /// What a server is started with.
@@ -113,11 +114,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        Place { host: &self.host, port: self.port }.fmt(f)
     }
 }
 

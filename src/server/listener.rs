@@ -1,52 +1,20 @@
 //! The listening socket: accepts connections until the server stops, then has them all closed.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use weir_protocol::error::ClosedReason;
 
-use super::config::Address;
-use super::{Phase, Shared, StartError, until};
+use super::{Phase, Shared, until};
 use crate::broker::ConnectionInfo;
 use crate::sys::task::TaskStarter;
 
 /// How long accepting rests when the system has no more sockets to give.
 const REST: Duration = Duration::from_millis(100);
-
-/// Opens a listening socket. `what` is served there, for the error.
-pub(super) async fn bind(
-    what: &'static str,
-    address: &Address,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refuse = |source: io::Error| {
-        let address = address.clone();
-        if source.kind() == io::ErrorKind::AddrInUse {
-            StartError::PortInUse { what, address }
-        } else {
-            StartError::Listen { what, address, source }
-        }
-    };
-    let resolved = resolve(address).await.map_err(refuse)?;
-    let listener = TcpListener::bind(resolved.as_slice()).await.map_err(refuse)?;
-    let bound = listener.local_addr().map_err(refuse)?;
-    Ok((listener, bound))
-}
-
-async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
-    let host = address.host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, address.port)]);
-    }
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port)]);
-    }
-    Ok(lookup_host((host, address.port)).await?.collect())
-}
 
 /// Accepts as long as the server serves; closes every connection when it closes.
 pub(super) async fn accept(

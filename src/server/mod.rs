@@ -31,6 +31,7 @@ pub use jetstream::{JetStreamConfig, JetStreamError, StoreFolder};
 
 use crate::broker::{Broker, ConnectionInfo, InternalSub, Peer};
 use crate::sys::clock::SharedClock;
+use crate::sys::net::{self, BindError};
 use crate::sys::random::Random;
 use crate::sys::task::{TaskGroup, TaskStarter, WeakTaskStarter};
 use jetstream::JetStream;
@@ -42,6 +43,12 @@ pub const NATS_VERSION: &str = "2.14.5";
 
 /// The account of everybody while there is no authentication.
 pub const GLOBAL_ACCOUNT: &str = "$G";
+
+/// What is served on [`Config::listen`], as a [`BindError`] names it.
+pub const FOR_CLIENTS: &str = "clients";
+
+/// What is served on [`Config::monitor`], as a [`BindError`] names it.
+pub const FOR_MONITORING: &str = "monitoring";
 
 /// What the in-process pipe holds in each direction before its writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -95,26 +102,9 @@ pub enum StartError {
     /// The configuration cannot be meant.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The port is taken.
-    #[error(
-        "cannot listen on {address} for {what}: the port is in use; stop what uses it, or choose another port (0 takes a free one)"
-    )]
-    PortInUse {
-        /// What was to be served there.
-        what: &'static str,
-        /// The address.
-        address: Address,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address} for {what}: {source}")]
-    Listen {
-        /// What was to be served there.
-        what: &'static str,
-        /// The address.
-        address: Address,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// A socket cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] BindError),
     /// JetStream does not start.
     #[error(transparent)]
     JetStream(#[from] JetStreamError),
@@ -131,11 +121,11 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let listener = match &config.listen {
-            Some(address) => Some(listener::bind("clients", address).await?),
+            Some(Address { host, port }) => Some(net::bind(FOR_CLIENTS, host, *port).await?),
             None => None,
         };
         let monitor = match &config.monitor {
-            Some(address) => Some(listener::bind("monitoring", address).await?),
+            Some(Address { host, port }) => Some(net::bind(FOR_MONITORING, host, *port).await?),
             None => None,
         };
         let address = listener.as_ref().map(|(_, address)| *address);

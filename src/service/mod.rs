@@ -23,7 +23,6 @@ pub mod session;
 pub mod span;
 pub mod table;
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ use crate::sys::task;
 use buffer::Buffers;
 use device::{BufferSetting, BufferSettingError, DeviceStore};
 use ingest::Ingest;
-use monitor::{Context, Http, HttpConfig};
+use monitor::{Context, Http, HttpListener};
 use names::{NameError, Names};
 use recorder::{RecordError, Recorder};
 use session::SessionStore;
@@ -49,12 +48,12 @@ const SERVER_VERSION_MIN: (u64, u64) = (2, 12);
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
 /// What the services do and under which names.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ServiceConfig {
     /// Subjects and buckets.
     pub names: Names,
-    /// HTTP; `None` serves none.
-    pub http: Option<HttpConfig>,
+    /// Where HTTP is served; `None` serves none. Default: `None`.
+    pub http: Option<HttpListener>,
     /// Buffer of devices whose rows say nothing about one; `None`: they have none.
     pub default_buffer: Option<BufferSetting>,
     /// The first event of a new device starts a recording of it. Default: no.
@@ -71,7 +70,7 @@ impl Default for ServiceConfig {
     fn default() -> Self {
         Self {
             names: Names::default(),
-            http: Some(HttpConfig::default()),
+            http: None,
             default_buffer: None,
             auto_record: false,
             refresh: Duration::from_secs(15),
@@ -115,9 +114,6 @@ pub enum StartError {
     /// The connection.
     #[error(transparent)]
     Client(#[from] PublishError),
-    /// HTTP.
-    #[error(transparent)]
-    Http(#[from] io::Error),
 }
 
 /// The running services.
@@ -132,7 +128,7 @@ pub struct Services {
 /// Starts all services over a connection. They follow the server through its restarts.
 ///
 /// # Errors
-/// A configuration that cannot be, a server without JetStream or too old, or an HTTP address that cannot be listened on.
+/// A configuration that cannot be, or a server without JetStream or too old.
 pub async fn start(
     client: Client,
     clock: SharedClock,
@@ -169,7 +165,7 @@ pub async fn start(
     );
     let requests = controller::subscribe(&client, &names)?;
     let http = match http {
-        Some(config) => {
+        Some(HttpListener { listener, address, config }) => {
             let context = Context {
                 client: client.clone(),
                 devices: devices.clone(),
@@ -181,7 +177,7 @@ pub async fn start(
                 config,
                 bodies: Default::default(),
             };
-            Some(Http::start(context).await?)
+            Some(Http::start(listener, address, context))
         }
         None => None,
     };

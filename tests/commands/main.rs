@@ -6,6 +6,7 @@
 mod support;
 
 mod data;
+mod names;
 mod record;
 mod refusals;
 mod replay;

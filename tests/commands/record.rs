@@ -29,9 +29,10 @@ async fn s0_063_list_prints_sessions_filtered_by_device() {
         let line =
             list.lines().find(|line| line.contains(session)).unwrap_or_else(|| panic!("{session}: {list}"));
         assert!(line.contains('3'), "the number of messages: {line}");
-        assert!(
-            line.split_whitespace().count() >= 6,
-            "session, device, start, end, duration, messages: {line}"
+        assert_eq!(
+            line.split_whitespace().count(),
+            8,
+            "session, device, state, start, end, pre-roll, duration, messages: {line}"
         );
     }
     let of_a = weir_ok(&url, &["record", "list", "--device-id", "a"]).await;
@@ -59,14 +60,17 @@ async fn s0_064_show_and_status_print_one_session() {
         "24h",
         "--note",
         "first run",
+        "--pre-roll",
+        "1s",
     ];
+    weir_ok(&url, &["device", "buffer", "enable", "--device-id", "dev"]).await;
     weir_ok(&url, &args).await;
     let status = weir_ok(&url, &["record", "status", "--session-id", "s"]).await;
     assert!(status.contains("running"), "{status}");
     ingest(server.http(), "dev", 1..=4).await;
     weir_ok(&url, &["record", "stop", "--session-id", "s"]).await;
     let show = weir_ok(&url, &["record", "show", "--session-id", "s"]).await;
-    for part in ["STREAMS_REC_s", "monitor.dev", "24h", "first run", "dev"] {
+    for part in ["STREAMS_REC_s", "monitor.dev", "24h", "first run", "dev", "s, the pre-roll included"] {
         assert!(show.contains(part), "{part}: {show}");
     }
     let status = weir_ok(&url, &["record", "status", "--session-id", "s"]).await;
@@ -129,4 +133,18 @@ async fn s0_062_recording_keeps_up_with_10_000_messages_a_second() {
     let info = stream_info(&client, &recording("s")).await;
     assert_eq!(info["state"]["messages"], expected, "{info}");
     assert_eq!(info["state"]["num_deleted"].as_u64().unwrap_or_default(), 0, "no gap: {info}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_is_no_plural_and_what_does_not_run_is_named() {
+    let server = Server::start().await;
+    let url = server.url();
+    let client = server.connect().await;
+    start_recording(&client, "dev", "s").await;
+    ingest(server.http(), "dev", 1..=1).await;
+    assert_eq!(weir_ok(&url, &["record", "stop", "s"]).await.trim(), "session s stopped: 1 message");
+    assert_eq!(weir_ok(&url, &["record", "stop", "nope"]).await.trim(), "no active recording: nope");
+    assert_eq!(weir_ok(&url, &["record", "stop", "--all"]).await.trim(), "no active recording");
+    assert!(weir_ok(&url, &["replay", "s"]).await.starts_with("replayed 1 message of s"));
+    assert!(weir_err(&url, &["record", "show", "nope"]).await.contains("\"nope\""));
 }

@@ -6,6 +6,18 @@ use crate::support::Server;
 use crate::support::jetstream::{create_stream, store, stream_messages};
 use serde_json::json;
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_none_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store");
+    for flag in ["--host", "--http"] {
+        let value = if flag == "--http" { "m\u{fc}ller:0" } else { "m\u{fc}ller" };
+        refused(&store, &[flag, value], &["m\u{fc}ller", "no name of a host", flag]).await;
+    }
+    refused(&store, &["--host", "203.0.113.7"], &["203.0.113.7", "--host"]).await;
+    assert!(!store.exists(), "a start that is refused at a name makes no store");
+}
+
 /// Starts `weir serve ARGS` on that store, which must be refused with words that contain all of `parts`.
 async fn refused(store: &Path, args: &[&str], parts: &[&str]) {
     let (status, output) = Server::weir().store(store).args(args).start_failing().await;
@@ -22,10 +34,27 @@ async fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let store = folder.path().join("store");
-    refused(&store, &["--port", &port], &[&port, "in use"]).await;
+    refused(
+        &store,
+        &["--port", &port],
+        &[&port, "for clients", "in use", "--port PORT; -1 takes a free one"],
+    )
+    .await;
     let http = format!("127.0.0.1:{port}");
-    refused(&store, &["--http", &http], &[&port, "in use"]).await;
-    refused(&store, &["--monitor-port", &port], &[&port, "in use"]).await;
+    refused(
+        &store,
+        &["--http", &http],
+        &[&port, "for HTTP", "in use", "--http HOST:PORT; port 0 takes a free one"],
+    )
+    .await;
+    let monitor = ["--monitor-port", &port];
+    refused(
+        &store,
+        &monitor,
+        &[&port, "for monitoring", "in use", "--monitor-port PORT; -1 takes a free one"],
+    )
+    .await;
+    assert!(!store.exists(), "a start that is refused at a port makes no store");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,4 +114,7 @@ async fn an_external_server_that_is_not_there_is_named() {
     let (status, output) = Server::services_of("nats://127.0.0.1:1").start_failing().await;
     assert!(!status.success());
     assert!(output.contains("127.0.0.1:1"), "{output}");
+    let (status, output) = Server::services_of(":").start_failing().await;
+    assert!(!status.success());
+    assert!(output.contains("error: --server: \":\" is not a NATS URL: the host is missing"), "{output}");
 }

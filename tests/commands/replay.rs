@@ -12,7 +12,7 @@ use crate::support::capture::{
     ingest, number, numbers, recorded, recording, start_recording, stop_recording,
 };
 use crate::support::jetstream::{drain, header, take};
-use crate::support::{Server, api, weir_err, weir_ok};
+use crate::support::{Server, api, weir, weir_err, weir_ok};
 
 /// A session `s` of device `dev` with `count` numbered messages, `gap` apart, each with a header of its own.
 async fn record(server: &Server, count: u64, gap: Duration) -> Client {
@@ -254,4 +254,53 @@ async fn s0_081_the_replay_of_an_empty_session_returns_at_once() {
     let started = Instant::now();
     weir_ok(&server.url(), &["replay", "s"]).await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_nothing_says_why() {
+    let server = Server::start().await;
+    let client = record(&server, 3, Duration::from_millis(10)).await;
+    let times: Vec<String> = recorded(&client, "s").await.into_iter().map(|message| message.time).collect();
+    let shown =
+        |time: &str| time.parse::<jiff::Timestamp>().map(|time| format!("{time:.3}")).expect("a time");
+    let (first, last) = (shown(&times[0]), shown(&times[2]));
+    let bounds = format!("from {first} to {last}");
+    for (args, parts) in [
+        (&["--from", "30m"][..], [" is after the last message", &*bounds]),
+        (
+            &["--from", "2200-01-01T00:00:00Z"],
+            ["--from 2200-01-01T00:00:00.000Z is after the last message", &bounds],
+        ),
+        (&["--to", "0s"], ["is not after the first message", &bounds]),
+        (&["--from", "2s", "--to", "1s"], ["--to is not after --from", &bounds]),
+        (&["--loop", "0"], ["--loop", "above 0"]),
+        (&["--loop", "-1"], ["-1", "--loop"]),
+    ] {
+        let error = weir_err(&server.url(), &[&["replay", "s"], args].concat()).await;
+        for part in parts {
+            assert!(error.contains(part), "{args:?}: {part:?} is not in {error}");
+        }
+    }
+    let output = weir(&server.url(), &["replay", "s", "--filter", "other.>"]).await;
+    assert!(output.status.success());
+    let (said, remark) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("replayed 0 messages"), "{said}");
+    assert!(remark.contains("--filter"), "{remark}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_is_as_long_as_it_says() {
+    let server = Server::start().await;
+    let client = record(&server, 3, Duration::from_millis(10)).await;
+    let (messages, _) = timed(&server, &client, &["--loop", "2"], 6).await;
+    assert_eq!(payload_numbers(&messages), [1, 2, 3, 1, 2, 3]);
+    let (mut messages, mut child) = (client.subscribe("endless").await.expect("subscribe"), None);
+    client.flush().await.expect("flush");
+    for _ in 0..100 {
+        child.get_or_insert_with(|| replay(&server, &["s", "--target", "endless", "--unpaced", "--loop"]));
+        take(&mut messages, 1).await;
+    }
+    let mut child = child.expect("it runs");
+    assert!(child.try_wait().expect("a status").is_none(), "it goes on");
+    child.kill().await.expect("it is stopped");
 }

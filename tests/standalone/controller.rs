@@ -101,7 +101,7 @@ async fn recordings_of_a_device_overlap_unless_one_is_exclusive() {
 #[tokio::test]
 async fn two_processes_answer_each_request_once_and_share_the_work() {
     let fixture = Fixture::start().await;
-    let second = services(&fixture.server, config()).await;
+    let second = services(&fixture.server, config().await).await;
     let inbox = fixture.client.new_inbox();
     let mut answers = fixture.client.subscribe(&inbox).unwrap();
     for n in 0..20 {

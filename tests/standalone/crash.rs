@@ -39,7 +39,7 @@ async fn a_recording_without_its_process_goes_on_and_is_looked_after_by_the_next
     // Dropped without shutdown, as a kill leaves it.
     drop(fixture.services.take());
     fixture.publish("dev-1", 5..10).await;
-    fixture.services = Some(services(&fixture.server, config()).await);
+    fixture.services = Some(services(&fixture.server, config().await).await);
     fixture.publish("dev-1", 10..15).await;
     fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..15).collect::<Vec<u32>>());
@@ -65,7 +65,7 @@ async fn an_end_that_was_interrupted_at_any_step_is_finished() {
         states.put("s1", row.to_string().into()).await.unwrap();
         fixture.publish("dev-1", 8..20).await;
         fixture.until_count("STREAMS_REC_s1", 20).await;
-        fixture.services = Some(services(&fixture.server, config()).await);
+        fixture.services = Some(services(&fixture.server, config().await).await);
         let row = until_stopped(&fixture, "s1").await;
         assert_eq!((row.message_count, row.stop_sequence, row.reason), (8, Some(8), None), "{state}");
         assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..8).collect::<Vec<u32>>());
@@ -84,7 +84,7 @@ async fn a_start_that_was_interrupted_is_finished() {
     states.purge("s1").await.unwrap();
     fixture.js.delete_stream("STREAMS_REC_s1").await.unwrap();
     fixture.publish("dev-1", 0..5).await;
-    fixture.services = Some(services(&fixture.server, config()).await);
+    fixture.services = Some(services(&fixture.server, config().await).await);
     fixture.until_count("STREAMS_REC_s1", 5).await;
     fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weir::client::jetstream::{JetStream, StoredMessage};
 use weir::client::{Client, Options};
 use weir::service::command::Response;
-use weir::service::monitor::HttpConfig;
+use weir::service::monitor::{HttpConfig, HttpListener};
 use weir::service::names::Names;
 use weir::service::{ServiceConfig, Services};
 use weir::sys::clock::SystemClock;
@@ -34,14 +34,20 @@ pub(crate) fn names() -> Names {
     }
 }
 
-pub(crate) fn config() -> ServiceConfig {
+pub(crate) async fn config() -> ServiceConfig {
     ServiceConfig {
         names: names(),
-        http: Some(HttpConfig { listen: "127.0.0.1:0".to_owned(), ..HttpConfig::default() }),
+        http: Some(listen(HttpConfig::default()).await),
         refresh: Duration::from_millis(500),
         progress: Duration::from_millis(200),
         ..ServiceConfig::default()
     }
+}
+
+/// HTTP on a free port.
+pub(crate) async fn listen(config: HttpConfig) -> HttpListener {
+    let config = HttpConfig { listen: "127.0.0.1:0".to_owned(), ..config };
+    HttpListener::bind(config).await.unwrap()
 }
 
 pub(crate) async fn services(server: &Server, config: ServiceConfig) -> Services {
@@ -51,7 +57,7 @@ pub(crate) async fn services(server: &Server, config: ServiceConfig) -> Services
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        Self::with(config()).await
+        Self::with(config().await).await
     }
 
     pub(crate) async fn with(config: ServiceConfig) -> Self {

@@ -6,7 +6,7 @@ use weir::service::ServiceConfig;
 use weir::service::device::BufferSetting;
 use weir::service::monitor::HttpConfig;
 
-use crate::fixture::{Fixture, config, http};
+use crate::fixture::{Fixture, config, http, listen};
 
 #[tokio::test]
 async fn events_become_messages_in_array_order() {
@@ -87,8 +87,8 @@ async fn ids_are_encoded_and_case_twins_refused() {
 
 #[tokio::test]
 async fn bodies_above_the_limit_and_foreign_requests_are_refused() {
-    let limit = HttpConfig { body_bytes_max: 1000, ..config().http.unwrap() };
-    let fixture = Fixture::with(ServiceConfig { http: Some(limit), ..config() }).await;
+    let limit = listen(HttpConfig { body_bytes_max: 1000, ..HttpConfig::default() }).await;
+    let fixture = Fixture::with(ServiceConfig { http: Some(limit), ..config().await }).await;
     let address = fixture.services().http_address().unwrap().to_string();
     let long = format!(r#"[{{"type":"a","data":"{}"}}]"#, "x".repeat(2_000_000));
     assert_eq!(fixture.http("POST", "/monitor/dev-1", &long).await.0, 413);
@@ -135,7 +135,8 @@ async fn a_recorded_batch_is_in_every_recording_when_the_answer_comes() {
 #[tokio::test]
 async fn a_default_buffer_holds_the_first_event_of_a_new_device() {
     let fixture =
-        Fixture::with(ServiceConfig { default_buffer: Some(BufferSetting::default()), ..config() }).await;
+        Fixture::with(ServiceConfig { default_buffer: Some(BufferSetting::default()), ..config().await })
+            .await;
     let (_, answer) = fixture.http("POST", "/monitor/new", r#"[{"type":"first"}]"#).await;
     assert_eq!(answer["durability"], "memory", "{answer}");
     assert_eq!(fixture.messages("STREAMS_BUFFER_new").await.len(), 1);
@@ -151,7 +152,8 @@ async fn without_a_buffer_nothing_is_stored() {
 
 #[tokio::test]
 async fn auto_recording_starts_once_however_many_posts_come_first() {
-    let fixture = std::sync::Arc::new(Fixture::with(ServiceConfig { auto_record: true, ..config() }).await);
+    let fixture =
+        std::sync::Arc::new(Fixture::with(ServiceConfig { auto_record: true, ..config().await }).await);
     let posts = (0..50).map(|_| {
         let fixture = fixture.clone();
         async move { fixture.http("POST", "/monitor/new", r#"[{"type":"a"}]"#).await.0 }

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &GenerateArgs, clock: SharedClock) -> Outcome {
             Failure::io(format!("file {target}"), error)
         })
     })?;
-    output::remark(format!("{} records written to {}", args.count, args.output.display()));
+    output::remark(format!("{} written to {}", output::count(args.count, "record"), args.output.display()));
     Ok(())
 }
 

@@ -91,7 +91,7 @@ async fn publish(args: PublishArgs) -> Outcome {
     let end = loop {
         let next = tokio::select! {
             next = lines.recv() => next,
-            signal = stop.wait() => break Err(Failure::new(format!("{signal} after {published} messages"))),
+            signal = stop.wait() => break Err(Failure::new(format!("{signal} after {}", output::count(published, "message")))),
         };
         let Some(next) = next else { break Ok(()) };
         let (number, line) = match next {
@@ -107,7 +107,7 @@ async fn publish(args: PublishArgs) -> Outcome {
         if let Some(pace) = &mut pace {
             tokio::select! {
                 _ = pace.tick() => {}
-                signal = stop.wait() => break Err(Failure::new(format!("{signal} after {published} messages"))),
+                signal = stop.wait() => break Err(Failure::new(format!("{signal} after {}", output::count(published, "message")))),
             }
         }
         let payload = Bytes::from(line);
@@ -120,7 +120,7 @@ async fn publish(args: PublishArgs) -> Outcome {
         }
     };
     flush(&client).await?;
-    output::remark(format!("{published} messages published on {subject}"));
+    output::remark(format!("{} published on {subject}", output::count(published, "message")));
     end
 }
 

@@ -242,8 +242,10 @@ async fn play(
         .judge(&recorded.numbers, bounds);
     let before = recorded.times.iter().filter(|time| **time < start_span.0).count() as u64;
     story.tell(format!(
-        "recording stopped: {} messages, {before} of them from before its start; {} expected, {} missing",
-        recorded.count, judgement.expected, judgement.missing
+        "recording stopped: {}, {before} of them from before its start; {} expected, {} missing",
+        output::count(recorded.count, "message"),
+        judgement.expected,
+        judgement.missing
     ));
 
     let witness_client = connect(stack.url(), "weir demo witness").await?;
@@ -273,9 +275,9 @@ async fn play(
         speed: SPEED,
     };
     story.tell(format!(
-        "replayed: an independent subscriber got {} of {} messages, {} of recording in {}",
+        "replayed: an independent subscriber got {} of {}, {} of recording in {}",
         report.replayed,
-        report.recorded,
+        output::count(report.recorded, "message"),
         format_args!("{:.2} s", report.recorded_s),
         format_args!("{:.2} s", report.replayed_s),
     ));

@@ -6,6 +6,7 @@
 mod keys;
 
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use clap::Args;
@@ -79,8 +80,8 @@ pub(crate) struct ReplayArgs {
     filter: Option<String>,
 
     /// Repeat it N times; without a number until stopped
-    #[arg(long = "loop", value_name = "N", num_args = 0..=1, default_missing_value = "0")]
-    rounds: Option<u64>,
+    #[arg(long = "loop", value_name = "N", value_parser = parse_rounds, allow_negative_numbers = true)]
+    rounds: Option<Option<NonZeroU64>>,
 
     /// Cut longer silences to this
     #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
@@ -110,6 +111,9 @@ pub(crate) struct ReplayArgs {
     server: ServerArgs,
 }
 
+/// So many rounds never end by themselves.
+const UNTIL_STOPPED: u64 = 0;
+
 /// A place in a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
@@ -127,6 +131,10 @@ fn parse_speed(text: &str) -> Result<Pace, String> {
 fn parse_rate(text: &str) -> Result<Pace, String> {
     let rate = text.parse::<f64>().map_err(|_| format!("rate {text} is no number"))?;
     Pace::rate(rate).map_err(|error| error.to_string())
+}
+
+fn parse_rounds(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| "give a number above 0, or none to repeat it until stopped".to_owned())
 }
 
 fn parse_moment(text: &str) -> Result<Moment, String> {
@@ -188,6 +196,14 @@ async fn replay(args: ReplayArgs) -> Outcome {
     let ended = result?;
     client.drain().await.map_err(|error| Failure::new(error.to_string()))?;
     shown.summary(&args, &progress, finished)?;
+    if finished && progress.published == 0 {
+        output::remark(match progress.messages {
+            0 => "the recording holds no messages",
+            _ => {
+                "none of the recording's messages was meant: --from, --to, --filter or --map leave all of them out"
+            }
+        });
+    }
     match ended {
         Ended::Stopped(Some(signal)) => Err(Failure::new(format!("stopped by {signal}"))
             .hint(format!("`weir replay {id} --resume` goes on at the next message"))),
@@ -224,7 +240,7 @@ async fn plan(args: &ReplayArgs, client: &Client, id: &Id, session: &Session) ->
         from_sequence: resumed.as_ref().map_or(0, |position| position.next_sequence),
         filter: args.filter.clone(),
         target,
-        rounds: args.rounds.unwrap_or(1),
+        rounds: args.rounds.map_or(1, |rounds| rounds.map_or(UNTIL_STOPPED, NonZeroU64::get)),
         paused: args.paused,
     };
     let replay_id = resumed.map_or_else(|| Random::from_system().id(10), |position| position.replay_id);
@@ -251,25 +267,37 @@ async fn span_of(
     jetstream: &JetStream,
     stream: &str,
 ) -> Outcome<(Option<i64>, Option<i64>)> {
-    let relative = |moment: Option<Moment>| matches!(moment, Some(Moment::After(_)));
-    let first = if relative(args.from) || relative(args.to) {
-        let info = jetstream
-            .stream_info(stream)
-            .await
-            .map_err(|error| Failure::new(format!("stream {stream}: {error}")))?;
-        info.state.first_ts
-    } else {
-        None
+    if args.from.is_none() && args.to.is_none() {
+        return Ok((None, None));
+    }
+    let info = jetstream.find_stream(stream).await;
+    let info = info.map_err(|error| Failure::new(format!("stream {stream}: {error}")))?;
+    // A recording without messages, or without its stream, is told about where it is read.
+    let Some((first, last)) = info.and_then(|info| info.state.first_ts.zip(info.state.last_ts)) else {
+        return Ok((None, None));
     };
     let at = |moment: Moment| match moment {
         Moment::At(time) => time,
-        Moment::After(span) => first.unwrap_or_default().saturating_add(span::nanos(span)),
+        Moment::After(span) => first.saturating_add(span::nanos(span)),
     };
     let (from, to) = (args.from.map(at), args.to.map(at));
-    if from.zip(to).is_some_and(|(from, to)| to <= from) {
-        return Err(Failure::new("--to is not after --from: nothing would be replayed"));
+    let nothing = |what: String| {
+        Err(Failure::new(format!("{what}: nothing would be replayed")).hint(format!(
+            "the recording holds messages from {} to {}",
+            output::moment(first),
+            output::moment(last)
+        )))
+    };
+    match (from, to) {
+        (Some(from), Some(to)) if to <= from => nothing("--to is not after --from".to_owned()),
+        (Some(from), _) if from > last => {
+            nothing(format!("--from {} is after the last message", output::moment(from)))
+        }
+        (_, Some(to)) if to <= first => {
+            nothing(format!("--to {} is not after the first message", output::moment(to)))
+        }
+        _ => Ok((from, to)),
     }
-    Ok((from, to))
 }
 
 async fn session(client: &Client, bucket: &str, id: &Id) -> Outcome<Session> {
@@ -444,8 +472,9 @@ impl Shown {
         // A terminal that is gone shows nothing; the replay goes on.
         let _ = write!(
             out,
-            "\r\x1b[K{} of {} messages, at {at}, {pace}{pause}",
-            progress.published, progress.messages
+            "\r\x1b[K{} of {}, at {at}, {pace}{pause}",
+            progress.published,
+            output::count(progress.messages, "message")
         );
         let _ = out.flush();
     }
@@ -471,8 +500,8 @@ impl Shown {
         let Shown { session, target, .. } = self;
         let word = if finished { "replayed" } else { "stopped:" };
         output::line(format!(
-            "{word} {} messages of {session} on {target} in {}",
-            progress.published,
+            "{word} {} of {session} on {target} in {}",
+            output::count(progress.published, "message"),
             span::format(self.elapsed())
         ))
     }

@@ -25,9 +25,7 @@ fn refusal(config: &HttpConfig, authority: Option<&str>, headers: &HeaderMap) ->
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = authority.or_else(|| text(header::HOST))?;
     if !is_own_host(config, host) {
-        return Some(format!(
-            "host {host:?} is not served here; name it in the option http-host to allow it"
-        ));
+        return Some(format!("host {host:?} is not served here; `weir serve --http-host NAME` allows it"));
     }
     let origin = text(header::ORIGIN)?;
     let own = origin.split_once("://").is_some_and(|(scheme, place)| {
@@ -36,7 +34,7 @@ fn refusal(config: &HttpConfig, authority: Option<&str>, headers: &HeaderMap) ->
     if own || config.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
         return None;
     }
-    Some(format!("origin {origin:?} may not send requests; name it in the option http-origin to allow it"))
+    Some(format!("origin {origin:?} may not send requests; `weir serve --http-origin ORIGIN` allows it"))
 }
 
 fn is_own_host(config: &HttpConfig, host: &str) -> bool {

@@ -32,6 +32,7 @@ use super::ingest::Ingest;
 use super::recorder::Recorder;
 use crate::client::Client;
 use crate::sys::clock::SharedClock;
+use crate::sys::net::{self, BindError};
 use crate::sys::random::Random;
 use crate::sys::task;
 use answer::Answer;
@@ -67,6 +68,31 @@ impl Default for HttpConfig {
     }
 }
 
+/// The socket for HTTP, opened: whoever connects now waits until the services run.
+#[derive(Debug)]
+pub struct HttpListener {
+    pub(super) listener: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) config: HttpConfig,
+}
+
+impl HttpListener {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When the address is none, or cannot be listened on.
+    pub async fn bind(config: HttpConfig) -> Result<Self, BindError> {
+        let (host, port) = config.listen.rsplit_once(':').unwrap_or((&config.listen, ""));
+        let port = port.parse().map_err(|_| BindError {
+            what: "HTTP",
+            address: config.listen.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT"),
+        })?;
+        let (listener, address) = net::bind("HTTP", host, port).await?;
+        Ok(Self { listener, address, config })
+    }
+}
+
 /// What the handlers work with.
 pub(super) struct Context {
     pub(super) client: Client,
@@ -88,16 +114,8 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Listens and serves.
-    ///
-    /// # Errors
-    /// When the address cannot be listened on.
-    pub(super) async fn start(context: Context) -> io::Result<Self> {
-        let listen = context.config.listen.clone();
-        let listener = TcpListener::bind(&listen).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen for HTTP on {listen}: {error}"))
-        })?;
-        let address = listener.local_addr()?;
+    /// Serves what comes to the listener.
+    pub(super) fn start(listener: TcpListener, address: SocketAddr, context: Context) -> Self {
         let stop = watch::Sender::new(false);
         let mut stopped = stop.subscribe();
         let serving = axum::serve(listener, router(Arc::new(context))).with_graceful_shutdown(async move {
@@ -105,7 +123,7 @@ impl Http {
             drop(stopped.wait_for(|stopped| *stopped).await);
         });
         let server = task::spawn(async move { serving.await });
-        Ok(Self { address, stop, server })
+        Self { address, stop, server }
     }
 
     /// Where it listens.

@@ -287,7 +287,11 @@ async fn promote(shared: &Shared, session: &Session, state: &RecordState) -> Res
             row.state = State::Stopped;
             row.message_count = message_count;
             row.last_message_at = last_message_at;
-            row.reason = (!gaps.is_empty()).then(|| format!("{} gaps; see the session", gaps.len()));
+            row.reason = match gaps.len() {
+                0 => None,
+                1 => Some("1 gap; see the session".to_owned()),
+                many => Some(format!("{many} gaps; see the session")),
+            };
             true
         })
         .await?;
