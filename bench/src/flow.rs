@@ -275,7 +275,8 @@ impl Flow {
 
         stop.store(true, Ordering::Relaxed);
         let copies = if shape.shares() { 1 } else { shape.audience(0).len() as u64 };
-        let published = join(publishers).map(|sent| sent.iter().sum::<u64>() * copies);
+        let publishers = join(publishers);
+        let published = publishers.as_ref().map(|all| all.iter().map(|(sent, _)| sent).sum::<u64>() * copies);
         if let Ok(expected) = published {
             await_count(expected, received);
         }
@@ -284,7 +285,7 @@ impl Flow {
             let _ = socket.shutdown(Shutdown::Both);
         }
         join(subscribers)?;
-        let expected = published?;
+        let expected = published.map_err(Fault::clone)?;
         Fault::unless_all("messages", expected, received())?;
         sample
     }
@@ -320,8 +321,9 @@ struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes until it is told to stop; returns how many messages.
-    fn run(mut self) -> Result<u64, Fault> {
+    /// Publishes until it is told to stop. Returns how many messages, and the socket: closed with a PING of the server
+    /// unread, it would take back what the server has not read yet.
+    fn run(mut self) -> Result<(u64, TcpStream), Fault> {
         let at_once = (WRITE / self.frames.length()).max(1);
         let limit = (IN_FLIGHT / self.frames.length()).max(4 * at_once) as u64;
         let mut sent = 0;
@@ -338,7 +340,7 @@ impl Publisher {
             }
             sent += count as u64;
         }
-        Ok(sent)
+        Ok((sent, self.stream))
     }
 }
 
