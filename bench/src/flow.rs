@@ -353,7 +353,7 @@ fn last_words(stream: &mut TcpStream) -> String {
 }
 
 fn subscribe(mut stream: TcpStream, mut counter: Counter, count: &AtomicU64) -> Result<(), Fault> {
-    stream.set_read_timeout(Some(PATIENCE * 2))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match stream.read(&mut buffer) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 use crate::process;
+use crate::wire::PATIENCE;
 
 /// What a figure says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +87,7 @@ pub(crate) type Sample = BTreeMap<Metric, f64>;
 /// Time that passes before a window opens, for caches to fill and windows of flow control to open.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Counts what passes in a stretch of time, and who spent processor time on it.
+/// Counts what passes in a stretch of time, and who spent processor time on it. Where nothing comes, it waits longer.
 ///
 /// `count` gives the messages so far, `server` the processor time of the server; both are read at both ends.
 pub(crate) fn window(
@@ -99,6 +100,9 @@ pub(crate) fn window(
     let (own_before, server_before) = (own()?, server()?);
     let (begun, before) = (Instant::now(), count());
     std::thread::sleep(length);
+    while count() == before && begun.elapsed() < PATIENCE {
+        std::thread::sleep(length);
+    }
     let (passed, elapsed) = (count().saturating_sub(before), begun.elapsed().as_secs_f64());
     let (own_after, server_after) = (own()?, server()?);
     if passed == 0 {

@@ -220,7 +220,7 @@ fn pipeline(
         }
         let before = back;
         loop {
-            let message = connection.message()?;
+            let message = connection.message().map_err(|error| missing(sent, back, &error))?;
             look(connection.payload(&message))?;
             back += 1;
             if !connection.has_more() {
@@ -229,6 +229,14 @@ fn pipeline(
         }
         answered.fetch_add(back - before, Ordering::Relaxed);
     }
+}
+
+/// Answers that do not come are a loss.
+fn missing(sent: u64, received: u64, error: &std::io::Error) -> Fault {
+    if error.kind() == ErrorKind::TimedOut {
+        return Fault::Lost { what: "publishes answered", sent, received };
+    }
+    Fault::failed(format!("publisher: {error}"))
 }
 
 /// An answer must say that the message is stored.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// How long a server may be silent before a run gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One connection, its handshake done.
 pub(crate) struct Connection {
@@ -118,7 +118,8 @@ impl Connection {
             )
             .as_bytes(),
         )?;
-        let message = self.message()?;
+        let about = |error: Error| Error::new(error.kind(), format!("{subject}: {error}"));
+        let message = self.message().map_err(about)?;
         if self.payload(&message).is_empty() {
             return Err(Error::other(format!(
                 "nobody answers on {subject}: {}",
@@ -258,7 +259,10 @@ impl Connection {
             Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
             Ok(read) => read,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Err(Error::new(ErrorKind::TimedOut, "the server was silent for 10 s"));
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("the server was silent for {} s", PATIENCE.as_secs()),
+                ));
             }
             Err(error) => return Err(error),
         };
