@@ -111,13 +111,12 @@ impl Measure for Start {
             Some(store) => store,
             None => {
                 let folder = TempDir::with_prefix_in("weir-bench-", &lab.folder)?;
-                let store = slot.insert(Store { folder, messages: 0 });
+                let store = Store { folder, messages: lab.stored / 4 * 4 };
                 let server = target.start_on(&store.path(), store.folder.path(), false)?;
                 create(&server)?;
-                fill(&server, lab.stored, SIZE)?;
+                fill(&server, store.messages, SIZE)?;
                 server.kill();
-                store.messages = lab.stored / 4 * 4;
-                store
+                slot.insert(store)
             }
         };
         let begun = Instant::now();

@@ -223,7 +223,8 @@ fn pipeline(
             let message = connection.message().map_err(|error| missing(sent, back, &error))?;
             look(connection.payload(&message))?;
             back += 1;
-            if !connection.has_more() {
+            // What is left in the buffer may be a PING.
+            if back == sent || !connection.has_more() {
                 break;
             }
         }
