@@ -108,6 +108,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         failure: None,
     };
     worker.restore().map_err(StartError::Restore)?;
+    worker.engine.resume_mirrors(worker.last_now, &mut worker.store, &worker.broker);
     let thread = task::thread("jetstream", move || worker.run())?;
     Ok(Driver { inbox, thread })
 }
@@ -150,6 +151,8 @@ impl Worker {
                 self.engine.handle(now, input, &mut self.store, &self.broker);
                 if self.store.staged_bytes() >= CHUNK_BYTES_MAX || self.engine.outputs().len() >= ANSWERS_MAX
                 {
+                    // Mirrors of streams in memory come first: what is acknowledged is copied, or noted as not yet copied.
+                    self.engine.handle_durable(now, &mut self.store, &self.broker);
                     self.release();
                 }
             }

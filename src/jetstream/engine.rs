@@ -319,14 +319,19 @@ impl Engine {
         for id in std::mem::take(&mut self.touched) {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let state = stream.state(store);
-            if state.durable_seq > stream.told_seq {
+            let durable = state.durable_seq > stream.told_seq;
+            if durable {
                 stream.told_seq = state.durable_seq;
                 self.touched_consumers.extend(stream.consumers.keys());
-                if let Some(dependents) = self.dependents.get(&stream.config.name) {
-                    self.hungry.extend(dependents);
-                    moved |= !dependents.is_empty();
-                }
             }
+            let copyable = stream.copyable_seq(store);
+            if (durable || copyable > stream.offered_seq)
+                && let Some(dependents) = self.dependents.get(&stream.config.name)
+            {
+                self.hungry.extend(dependents);
+                moved |= !dependents.is_empty();
+            }
+            stream.offered_seq = copyable;
             self.renew_timer(id, store);
             if state.durable_seq < state.last_seq {
                 self.touched.insert(id);
@@ -350,6 +355,9 @@ impl Engine {
             let origin = |name: &str| self.names.get(name).and_then(|id| self.streams.get(id));
             if let Some(origin) = stream.config.mirror.as_ref().and_then(|mirror| origin(&mirror.name)) {
                 progress = stream.feed_mirror(origin, &mut context);
+                if stream.config.metadata.contains_key(HOLD) {
+                    stream.note_behind(origin, &mut context);
+                }
             }
             for index in 0..stream.sources.len() {
                 let Some(origin) = stream.sources.get(index).and_then(|source| origin(&source.config.name))

@@ -8,6 +8,7 @@ mod hosting;
 pub mod input;
 mod origin;
 pub mod output;
+mod restart;
 pub mod stream;
 
 pub use engine::{Engine, EngineConfig};

@@ -8,9 +8,9 @@
 use bytes::Bytes;
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::publish::STREAM_SOURCE;
-use weir_protocol::jetstream::stream::{StreamSource, StreamSourceInfo};
+use weir_protocol::jetstream::stream::{StorageType, StreamSource, StreamSourceInfo};
 use weir_protocol::{header, subject};
-use weir_storage::{Next, Record};
+use weir_storage::{Next, Record, Store};
 
 use super::engine::Context;
 use super::stream::{Incoming, Refusal, Stream, unreadable};
@@ -26,6 +26,8 @@ const HEARTBEAT: i64 = 1_000_000_000;
 
 /// Attribute of a mirror's log: the mirror has started; its value is the origin's log.
 const MIRROR_KEY: &[u8] = b"mirror";
+/// Attribute of a mirror's log: the last sequence of its origin in memory that was there when the mirror was behind.
+const BEHIND_KEY: &[u8] = b"mirror/behind";
 /// Attribute of a stream's log: the position of a source, its index name following.
 const SOURCE_KEY: &[u8] = b"source/";
 
@@ -162,7 +164,7 @@ impl Stream {
             let id = origin.log.0.to_le_bytes();
             context.store.set_attribute(self.log, MIRROR_KEY, &id).map_err(|error| store_failed(&error))?;
         }
-        let durable = origin.state(context.store).durable_seq;
+        let durable = origin.copyable_seq(context.store);
         let filter = config.filter_subject.as_str();
         let matcher = |each: &[u8]| wants(filter, each);
         let mut next = self.state(context.store).last_seq + 1;
@@ -191,6 +193,37 @@ impl Stream {
             }
         }
         Ok(Progress::Done)
+    }
+
+    /// The last sequence that mirrors may copy. What is in memory need not wait: a copy that survives a crash lies in the
+    /// journal behind the reservation of its sequence.
+    pub(super) fn copyable_seq(&self, store: &Store) -> u64 {
+        let state = self.state(store);
+        match self.config.storage {
+            StorageType::File => state.durable_seq,
+            StorageType::Memory => state.last_seq,
+        }
+    }
+
+    /// Keeps how far the origin in memory is when this mirror has not copied all of it. Staged before anything of it is
+    /// acknowledged: after a crash, each acknowledged message is in the mirror or known to be missing.
+    pub(super) fn note_behind(&mut self, origin: &Stream, context: &mut Context<'_>) {
+        let last = origin.state(context.store).last_seq;
+        if origin.config.storage != StorageType::Memory
+            || last <= self.state(context.store).last_seq
+            || last <= self.behind(context.store)
+        {
+            return;
+        }
+        if let Err(error) = context.store.set_attribute(self.log, BEHIND_KEY, &last.to_le_bytes()) {
+            tracing::warn!(mirror = %self.config.name, %error, "a crash now could lose messages without naming them");
+        }
+    }
+
+    /// What [`note_behind`](Self::note_behind) kept; 0 when it never had to.
+    pub(super) fn behind(&self, store: &Store) -> u64 {
+        let kept = store.attribute(self.log, BEHIND_KEY);
+        kept.and_then(|bytes| bytes[..].try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
     fn mirror_record(&mut self, record: &Record, context: &mut Context<'_>) -> Result<(), ApiError> {

@@ -4,6 +4,7 @@
 mod mirrors;
 mod publishing;
 mod requests;
+mod restarts;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -82,6 +83,7 @@ impl World {
         self.engine = Engine::new(config());
         self.heard.clear();
         self.engine.restore(self.now, &mut store, &self.interest).expect("the store is readable");
+        self.engine.resume_mirrors(self.now, &mut store, &self.interest);
         self.store = Some(store);
         self.settle();
     }
@@ -91,6 +93,12 @@ impl World {
         let mut store = self.store.take().expect("it runs");
         self.engine.shutdown(self.now, &mut store, &self.interest);
         store.close().expect("the store closes");
+        self.start();
+    }
+
+    /// Ends the server as a kill does, and starts it again: only what was sealed and answered is left.
+    fn crash(&mut self) {
+        self.store = None;
         self.start();
     }
 

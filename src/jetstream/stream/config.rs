@@ -33,6 +33,9 @@ pub const SERVER_LEVEL: &str = "_nats.level";
 /// Metadata key of a mirror: while its origin holds no more than this many bytes, the origin's limits do not remove
 /// what the mirror has not copied yet.
 pub const HOLD: &str = "weir.hold";
+/// Metadata key of such a mirror, set by the server: the sequences that its origin in memory passed over at a restart, as
+/// `7-65540,65543-131078`. None of them ever held a message.
+pub const UNUSED: &str = "weir.unused";
 
 const SECOND: i64 = 1_000_000_000;
 const MILLISECOND: i64 = 1_000_000;
@@ -545,12 +548,12 @@ pub fn set_stored_metadata(config: &mut StreamConfig) {
     config.metadata.insert(REQUIRED_LEVEL.to_owned(), level.to_string());
 }
 
-/// Whether two configurations are the same to a create: all but the required level.
+/// Whether two configurations are the same to a create: all but what the server itself notes in the metadata.
 #[must_use]
 pub fn is_same(a: &StreamConfig, b: &StreamConfig) -> bool {
     let plain = |config: &StreamConfig| {
         let mut config = config.clone();
-        for key in [REQUIRED_LEVEL, SERVER_VERSION, SERVER_LEVEL] {
+        for key in [REQUIRED_LEVEL, SERVER_VERSION, SERVER_LEVEL, UNUSED] {
             config.metadata.remove(key);
         }
         config

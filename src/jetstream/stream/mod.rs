@@ -53,6 +53,8 @@ pub struct Stream {
     pub(super) sources: Vec<Source>,
     /// Up to here consumers and dependent streams were told.
     pub(super) told_seq: u64,
+    /// Up to here dependent streams were asked to copy.
+    pub(super) offered_seq: u64,
     /// The timeout that the engine keeps for this stream.
     pub(super) timer: Option<i64>,
     /// The configuration changed: every limit is to be looked at.
@@ -93,6 +95,7 @@ impl Stream {
             mirror: None,
             sources: Vec::new(),
             told_seq: 0,
+            offered_seq: 0,
             timer: None,
             limits_changed: false,
             config,
@@ -111,6 +114,7 @@ impl Stream {
         let mut stream = Self::new(log, config, created, &context.config.domain);
         stream.rebuild_dedup(context).map_err(|error| unreadable(&error))?;
         stream.told_seq = stream.state(context.store).durable_seq;
+        stream.offered_seq = stream.copyable_seq(context.store);
         stream.limits_changed = true;
         Ok(stream)
     }
@@ -127,15 +131,25 @@ impl Stream {
         if window <= 0 || self.config.mirror.is_some() {
             return Ok(());
         }
-        let oldest = context.now.saturating_sub(window).saturating_add(1);
-        let mut next = match context.store.seek_time(self.log, oldest) {
+        self.remember_ids(self.log, state.last_seq, context)
+    }
+
+    /// Takes up the ids of the messages of `log`, this stream's own or one that repeats it, up to a sequence.
+    pub(super) fn remember_ids(
+        &mut self,
+        log: LogId,
+        up_to: u64,
+        context: &Context<'_>,
+    ) -> Result<(), weir_storage::ReadError> {
+        let oldest = context.now.saturating_sub(self.config.duplicate_window).saturating_add(1);
+        let mut next = match context.store.seek_time(log, oldest) {
             Ok(Some(seq)) => seq,
             Ok(None) => return Ok(()),
             Err(weir_storage::ReadError::Damaged { last, .. }) => last + 1,
             Err(error) => return Err(error),
         };
         loop {
-            let found = match context.store.next(self.log, next, state.last_seq, None, 1024) {
+            let found = match context.store.next(log, next, up_to, None, 1024) {
                 // The ids of lost messages are lost with them; the stream is served all the same.
                 Err(weir_storage::ReadError::Damaged { last, .. }) => {
                     next = last + 1;
