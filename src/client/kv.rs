@@ -6,8 +6,8 @@ use bytes::Bytes;
 use weir_protocol::header;
 
 use super::jetstream::{
-    DeliverPolicy, JetStream, JetStreamError, MessageSelector, OrderedConsumer, OrderedOptions, Storage,
-    StoredMessage, StreamConfig,
+    DeliverPolicy, JetStream, JetStreamError, MessageSelector, OrderedConsumer, OrderedOptions, Purge,
+    Storage, StoredMessage, StreamConfig,
 };
 
 const OPERATION: &str = "KV-Operation";
@@ -245,6 +245,15 @@ impl Bucket {
     pub async fn purge(&self, key: &str) -> Result<(), KvError> {
         let headers = header::Builder::new().add(OPERATION, "PURGE").add("Nats-Rollup", "sub").finish();
         self.write(key, &headers, Bytes::new()).await.map(drop)
+    }
+
+    /// Removes every trace of a key. Whoever follows the bucket is not told, so it is for keys that nobody follows.
+    ///
+    /// # Errors
+    /// A bad key, or the server's error.
+    pub async fn erase(&self, key: &str) -> Result<(), KvError> {
+        let purge = Purge { filter: Some(self.subject(key)?), ..Purge::default() };
+        Ok(self.jetstream.purge_stream(&self.stream, &purge).await.map(drop)?)
     }
 
     async fn write(&self, key: &str, headers: &Bytes, value: Bytes) -> Result<u64, KvError> {

@@ -24,6 +24,8 @@ use crate::client::jetstream::{JetStream, JetStreamError, Storage, StreamConfig,
 pub const TEMPORARY_WINDOW: Duration = Duration::from_secs(300);
 /// Bytes of such a buffer.
 pub const TEMPORARY_BYTES: u64 = 64 << 20;
+/// So long the regular look at all buffers leaves a temporary one alone.
+const YOUNG: Duration = Duration::from_secs(10);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const ROLE: &str = "weir.role";
 const DEVICE: &str = "weir.device";
@@ -230,6 +232,7 @@ impl Buffers {
             let found = buffers.remove(&row.device_id);
             let same = match (&found, self.setting(row)) {
                 (None, None) => true,
+                (Some(info), None) if is_young(info) => true,
                 (Some(info), Some(setting)) => is_as(info, &setting),
                 (None, Some(_)) | (Some(_), None) => false,
             };
@@ -237,7 +240,7 @@ impl Buffers {
                 differing.push(row.device_id.clone());
             }
         }
-        differing.extend(buffers.into_keys());
+        differing.extend(buffers.into_iter().filter(|(_, info)| !is_young(info)).map(|(device, _)| device));
         for device in differing {
             if let Err(error) = self.reconcile(&device).await {
                 tracing::warn!(device = %device, %error, "the buffer is not as it should be");
@@ -315,6 +318,19 @@ impl Buffers {
             last = last.max(session.start_sequence.saturating_sub(1));
         }
         Ok(if last == 0 { 0 } else { last.saturating_add(1) })
+    }
+
+    /// Whether a device can be buffered.
+    ///
+    /// # Errors
+    /// [`BufferError::Taken`] when a stream of somebody else captures a subject of it; the server's error.
+    pub async fn check_free(&self, device: &Id) -> Result<(), BufferError> {
+        match self.foreign_stream(device).await? {
+            Some((stream, subject)) => {
+                Err(BufferError::Taken { device: device.to_string(), stream, subject })
+            }
+            None => Ok(()),
+        }
     }
 
     /// The stream of somebody else that captures a subject of a device, and the subject.
@@ -439,6 +455,13 @@ fn apply(config: &mut StreamConfig, setting: &BufferSetting) {
     config.max_age = span::nanos(setting.window);
     config.max_bytes = i64::try_from(setting.max_bytes).unwrap_or(i64::MAX);
     config.duplicate_window = span::nanos(setting.window.min(DUPLICATE_WINDOW));
+}
+
+/// A temporary buffer that was made just now: another process may be starting a recording of the device, which nobody
+/// else can know of before its row is written.
+fn is_young(info: &StreamInfo) -> bool {
+    let age = info.ts.zip(info.created).map(|(now, created)| now.saturating_sub(created));
+    info.config.metadata.contains_key(TEMPORARY) && age.is_none_or(|age| age < span::nanos(YOUNG))
 }
 
 /// Whether a buffer is what a setting wants.

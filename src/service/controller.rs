@@ -30,9 +30,9 @@ pub(super) async fn serve(mut requests: Subscription, client: Client, recorder: 
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let (client, recorder) = (client.clone(), recorder.clone());
         task::spawn(async move {
-            let response = match serde_json::from_slice::<Request>(&request.payload) {
+            let response = match Request::parse(&request.payload) {
                 Ok(command) => recorder.handle(command).await,
-                Err(error) => Response::refused(format!("the request cannot be read: {error}")),
+                Err(error) => Response::refused(format!("the request: {error}")),
             };
             if let Some(reply) = request.reply {
                 answer(&client, &reply, &response).await;

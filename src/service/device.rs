@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use weir_protocol::time;
 
+use super::fields::{FieldError, Fields, ObjectOrSpan};
 use super::id::Id;
 use super::span;
 use super::table::{Table, TableError};
@@ -91,6 +92,21 @@ pub enum BufferSettingError {
 }
 
 impl BufferSetting {
+    /// Takes the fields of a setting; what is absent has its default. A window of zero turns the buffer off.
+    ///
+    /// # Errors
+    /// The first mistake in them.
+    pub fn read(fields: &mut Fields, enabled: Option<bool>) -> Result<Self, FieldError> {
+        let places = [("memory", Storage::Memory), ("file", Storage::File)];
+        let text = BufferText::Fields {
+            enabled,
+            window: fields.span("window")?,
+            storage: fields.word("storage", &places)?,
+            max_bytes: fields.number("max_bytes", 1..=i64::MAX.unsigned_abs())?,
+        };
+        Ok(text.into())
+    }
+
     /// # Errors
     /// When it is enabled with a window that no stream can have.
     pub fn check(&self) -> Result<(), BufferSettingError> {
@@ -143,8 +159,7 @@ impl Device {
 }
 
 /// Fields to set; the others stay.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceChange {
     /// What it is.
     pub description: Option<String>,
@@ -157,6 +172,28 @@ pub struct DeviceChange {
 }
 
 impl DeviceChange {
+    /// Takes the fields of a change. A buffer is an object, or only the window.
+    ///
+    /// # Errors
+    /// The first mistake in them.
+    pub fn read(fields: &mut Fields) -> Result<Self, FieldError> {
+        Ok(Self {
+            description: fields.text("description")?,
+            location: fields.text("location")?,
+            owner: fields.text("owner")?,
+            buffer: match fields.object_or_span("buffer")? {
+                None => None,
+                Some(ObjectOrSpan::Span(window)) => Some(BufferText::Window(window).into()),
+                Some(ObjectOrSpan::Object(mut fields)) => {
+                    let enabled = fields.flag("enabled")?;
+                    let setting = BufferSetting::read(&mut fields, enabled)?;
+                    fields.finish()?;
+                    Some(setting)
+                }
+            },
+        })
+    }
+
     /// Whether it changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -225,6 +262,17 @@ impl DeviceStore {
         match self.table.get(&id.key()).await? {
             Some((device, _)) => same_case(id, device),
             None => Err(DeviceError::Unknown(id.to_string())),
+        }
+    }
+
+    /// Whether the id can be a device's: no other one differs from it only in case.
+    ///
+    /// # Errors
+    /// [`DeviceError::OtherCase`].
+    pub fn check_case(&self, id: &Id) -> Result<(), DeviceError> {
+        match self.table.cached(&id.key()) {
+            Some(device) => same_case(id, device).map(drop),
+            None => Ok(()),
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_protocol::{header, time};
 
+use super::fields::{self, Fields};
 use super::id::Id;
 use crate::sys::random::Random;
 
@@ -83,7 +84,7 @@ pub enum EventError {
 /// See [`EventError`].
 pub fn parse(body: &[u8], now: i64, random: &Random) -> Result<Vec<Event>, EventError> {
     let items: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| EventError::Body(error.to_string()))?;
+        serde_json::from_slice(body).map_err(|error| EventError::Body(not_an_array(body, &error)))?;
     if items.is_empty() {
         return Err(EventError::Empty);
     }
@@ -96,9 +97,29 @@ pub fn parse(body: &[u8], now: i64, random: &Random) -> Result<Vec<Event>, Event
         .collect()
 }
 
+/// What a body is that is no array.
+fn not_an_array(body: &[u8], error: &serde_json::Error) -> String {
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(value) => format!("it is {}", fields::kind(&value)),
+        Err(_) => format!("{} at line {}, column {}", fields::syntax(error), error.line(), error.column()),
+    }
+}
+
+/// What is wrong with an event that could not be read.
+fn mistake(json: &str, error: &serde_json::Error) -> String {
+    let found = Fields::parse(json.as_bytes()).and_then(|mut fields| {
+        fields.needed_text("type")?;
+        for field in ["id", "symbol", "timestamp"] {
+            fields.text(field)?;
+        }
+        Ok(())
+    });
+    found.err().map_or_else(|| fields::syntax(error), |mistake| mistake.to_string())
+}
+
 impl Event {
     fn parse(json: &str, now: i64, random: &Random) -> Result<Self, String> {
-        let sent: Sent<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let sent: Sent<'_> = serde_json::from_str(json).map_err(|error| mistake(json, &error))?;
         let given = sent.id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
         let event = Self {
             id_given: given.is_some(),
@@ -215,7 +236,7 @@ mod tests {
             (r#"{"type":"state"}"#, "JSON array"),
             ("[]", "empty"),
             ("[1]", "event 0"),
-            (r#"[{"type":"a"},{"data":{}}]"#, "event 1: missing field `type`"),
+            (r#"[{"type":"a"},{"data":{}}]"#, "event 1: field \"type\" is missing"),
             (r#"[{"type":" "}]"#, "type is empty"),
             (r#"[{"type":7}]"#, "event 0"),
             (r#"[{"type":"a","timestamp":"yesterday"}]"#, "\"yesterday\" is not a time"),

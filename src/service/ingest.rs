@@ -39,9 +39,10 @@ pub enum Durability {
 }
 
 /// An accepted batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Accepted {
     /// Events of it.
+    #[serde(rename = "accepted")]
     pub events: usize,
     /// Events that had been sent before, by their ids.
     pub duplicates: usize,
@@ -247,6 +248,8 @@ impl Ingest {
         on_file: bool,
     ) -> Result<Accepted, IngestError> {
         let events = messages.len();
+        let client = self.shared.jetstream.client();
+        let server = client.server_info().server_id.clone();
         let mut accepted = 0;
         let mut duplicates = 0;
         let mut last = 0;
@@ -287,6 +290,11 @@ impl Ingest {
                 .map_err(|error| IngestError::Unavailable(error.to_string()))?;
             if !behind.is_empty() {
                 return Err(IngestError::NotRecorded { events, sessions: behind });
+            }
+            if !on_file && client.server_info().server_id != server {
+                // The sequences that were waited for may have been passed over instead of recorded.
+                let reason = "the NATS server restarted before the recordings were asked".to_owned();
+                return Err(IngestError::Partly { accepted: 0, events, reason });
             }
         }
         let durability = if on_file || recorded { Durability::Disk } else { Durability::Memory };

@@ -13,6 +13,7 @@ pub mod command;
 mod controller;
 pub mod device;
 pub mod event;
+pub mod fields;
 pub mod id;
 pub mod ingest;
 pub mod monitor;
@@ -249,6 +250,9 @@ impl Services {
         for task in &self.tasks {
             task.abort();
         }
+        // The server may be gone before the last clone of a table is.
+        self.devices.table().close();
+        self.recorder.sessions().close();
         ended
     }
 }

@@ -186,6 +186,12 @@ impl SessionStore {
         })
     }
 
+    /// Stops following both buckets.
+    pub fn close(&self) {
+        self.sessions.close();
+        self.states.close();
+    }
+
     /// The descriptions.
     #[must_use]
     pub fn sessions(&self) -> &Table<Session> {

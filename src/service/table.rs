@@ -119,6 +119,11 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Table<T> {
         Ok(Self { inner: Arc::new(Inner { bucket, rows, follower }) })
     }
 
+    /// Stops following the bucket: the copy stays as it is but for what is written through it.
+    pub fn close(&self) {
+        self.inner.follower.abort();
+    }
+
     /// The row as it is in the bucket now, with its revision.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! `weir record list`, `show`, `status`, `delete` and `purge-all`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::capture::{ingest, recording, row, start_recording, stop_recording};
-use crate::support::jetstream::stream_info;
+use crate::support::jetstream::{create_stream, stream_info};
 use crate::support::{Server, api, eventually, refused, weir_err, weir_ok};
 
 /// Sessions `a1` and `a2` of device `a`, `b1` of device `b`, each with three messages.
@@ -147,4 +147,23 @@ async fn one_message_is_no_plural_and_what_does_not_run_is_named() {
     assert_eq!(weir_ok(&url, &["record", "stop", "--all"]).await.trim(), "no active recording");
     assert!(weir_ok(&url, &["replay", "s"]).await.starts_with("replayed 1 message of s"));
     assert!(weir_err(&url, &["record", "show", "nope"]).await.contains("\"nope\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_an_error_and_leaves_nothing() {
+    let server = Server::start().await;
+    let (url, client) = (server.url(), server.connect().await);
+    let error = weir_err(&url, &["device", "buffer", "disable", "--device-id", "nobody"]).await;
+    assert!(error.contains("there is no device \"nobody\""), "{error}");
+    create_stream(&client, json!({"name": "MINE", "subjects": ["monitor.mine"]})).await;
+    let asked = std::time::Instant::now();
+    let error = weir_err(&url, &["device", "buffer", "enable", "--device-id", "mine"]).await;
+    assert!(error.contains("MINE") && error.contains("monitor.mine"), "{error}");
+    assert!(asked.elapsed() < std::time::Duration::from_secs(4), "it is known at once");
+    let devices = weir_ok(&url, &["device", "list"]).await;
+    assert!(devices.contains("no devices"), "{devices}");
+    // Ended twice is no mistake.
+    start_recording(&client, "dev", "s").await;
+    weir_ok(&url, &["record", "stop", "s"]).await;
+    weir_ok(&url, &["record", "stop", "s"]).await;
 }

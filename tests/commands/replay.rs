@@ -11,8 +11,8 @@ use tokio::process::{Child, Command};
 use crate::support::capture::{
     ingest, number, numbers, recorded, recording, start_recording, stop_recording,
 };
-use crate::support::jetstream::{drain, header, take};
-use crate::support::{Server, api, weir, weir_err, weir_ok};
+use crate::support::jetstream::{drain, header, stream_messages, take};
+use crate::support::{Server, api, eventually, weir, weir_err, weir_ok};
 
 /// A session `s` of device `dev` with `count` numbered messages, `gap` apart, each with a header of its own.
 async fn record(server: &Server, count: u64, gap: Duration) -> Client {
@@ -35,6 +35,11 @@ async fn record(server: &Server, count: u64, gap: Duration) -> Client {
 
 fn payload_numbers(messages: &[Message]) -> Vec<u64> {
     messages.iter().map(|message| number(&message.payload)).collect()
+}
+
+/// How many entries the bucket with the positions of replays holds, markers of deleted ones included.
+async fn positions(client: &Client) -> u64 {
+    stream_messages(client, "KV_streams_replay_state").await
 }
 
 /// `weir replay ARGS`, running.
@@ -205,11 +210,13 @@ async fn s0_072_a_stopped_replay_continues_at_the_next_message() {
     let signalled = std::process::Command::new("sh").args(["-c", "kill -s INT \"$0\"", &pid]).status();
     assert!(signalled.expect("a shell runs").success());
     tokio::time::timeout(Duration::from_secs(10), child.wait()).await.expect("it ends").expect("status");
+    assert_eq!(positions(&client).await, 1, "a stopped one is kept");
     seen.extend(drain(&mut playback, Duration::from_millis(300)).await);
     assert!(seen.len() < 100, "it was interrupted, but had published everything");
     weir_ok(&server.url(), &["replay", "s", "--target", "playback", "--resume", "--speed", "100"]).await;
     seen.extend(drain(&mut playback, Duration::from_millis(300)).await);
     assert_eq!(payload_numbers(&seen), (1..=100).collect::<Vec<_>>(), "all, none twice");
+    assert_eq!(positions(&client).await, 0, "a finished replay leaves no position");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,6 +249,21 @@ async fn s0_074_two_replays_are_independent_and_leave_nothing_behind() {
     }
     let consumers = api(&client, &format!("CONSUMER.NAMES.{}", recording("s")), &Value::Null).await;
     assert_eq!(consumers["total"], 0, "{consumers}");
+    assert_eq!(positions(&client).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_session_takes_the_positions_of_its_replays_with_it() {
+    let server = Server::start().await;
+    let client = record(&server, 20, Duration::from_millis(25)).await;
+    let mut playback = client.subscribe("playback").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    let mut child = replay(&server, &["s", "--target", "playback", "--speed", "0.1"]);
+    take(&mut playback, 2).await;
+    eventually("its position is kept", || async { (positions(&client).await == 1).then_some(()) }).await;
+    child.kill().await.expect("it can be killed");
+    weir_ok(&server.url(), &["record", "delete", "s"]).await;
+    assert_eq!(positions(&client).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

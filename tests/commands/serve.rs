@@ -46,6 +46,7 @@ async fn s0_007_sigterm_ends_recordings_with_their_final_count() {
     ingest(server.http(), "dev", 1..=10).await;
     let status = server.stop().await;
     assert_eq!(status.code(), Some(0), "{status}");
+    assert!(!server.log().contains("[WRN]"), "an end in order warns of nothing");
     server.restart().await;
     let client = server.connect().await;
     let state = row(&client, "streams_record_state", "s").await.expect("a state");

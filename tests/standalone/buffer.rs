@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use weir::client::jetstream::Storage;
+use weir::client::jetstream::{Storage, StreamConfig};
 use weir::client::kv::Bucket;
 
 use crate::fixture::Fixture;
@@ -113,4 +113,39 @@ async fn devices_are_set_merged_listed_and_deleted() {
     assert_eq!(fixture.http("DELETE", "/api/v1/devices/DEV-A", "").await.0, 200);
     assert_eq!(bucket.keys().await.unwrap(), Vec::<String>::new());
     assert_eq!(fixture.http("DELETE", "/api/v1/devices/DEV-A", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_is_refused_and_not_kept() {
+    let fixture = Fixture::start().await;
+    let own = StreamConfig { subjects: vec!["t.monitor.mine.x".to_owned()], ..StreamConfig::named("MINE") };
+    fixture.js.create_stream(&own).await.unwrap();
+    let (status, answer) = fixture.http("PUT", "/api/v1/buffers/mine", r#"{"window":"1m"}"#).await;
+    let reason = answer["error"].as_str().unwrap();
+    assert_eq!((status, reason.contains("\"MINE\"")), (409, true), "{answer}");
+    let (status, answer) =
+        fixture.http("PUT", "/api/v1/devices/mine", r#"{"owner":"me","buffer":"1m"}"#).await;
+    assert_eq!(status, 409, "{answer}");
+    assert_eq!(fixture.http("GET", "/api/v1/devices/mine", "").await.0, 404, "nothing of it is kept");
+    let refused = fixture.ask(json!({"action": "start", "device_id": "mine", "session_id": "s"})).await;
+    assert!(!refused.ok && refused.message.contains("\"MINE\""), "{refused:?}");
+    assert_eq!(fixture.http("GET", "/api/v1/devices/mine", "").await.0, 404);
+    assert_eq!(fixture.http("DELETE", "/api/v1/buffers/mine", "").await.0, 404);
+    assert_eq!(fixture.http("PUT", "/api/v1/devices/mine", r#"{"owner":"me"}"#).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_buffer_made_for_a_start_elsewhere_is_left_alone_for_a_moment() {
+    let fixture = Fixture::start().await;
+    // As another process makes it just before it writes its session's row.
+    let metadata = [("weir.role", "buffer"), ("weir.device", "dev-1"), ("weir.temporary", "true")];
+    let buffer = StreamConfig {
+        subjects: vec!["t.monitor.dev-1".to_owned(), "t.monitor.dev-1.>".to_owned()],
+        storage: Storage::Memory,
+        metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..StreamConfig::named("STREAMS_BUFFER_dev-1")
+    };
+    fixture.js.create_stream(&buffer).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(fixture.js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap().is_some(), "refreshes left it");
 }

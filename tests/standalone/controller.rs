@@ -25,7 +25,7 @@ async fn a_session_goes_from_running_to_stopped_and_its_rows_say_so() {
     let status = fixture.done(json!({"action": "status", "session_id": "s1"})).await.status.unwrap();
     assert_eq!((status.state, status.message_count), (State::Stopped, 100));
     let nothing = fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
-    assert_eq!(nothing.message, "no active recording");
+    assert_eq!((nothing.message.as_str(), nothing.state), ("no active recording", Some(State::Stopped)));
     let reused = fixture.ask(start).await;
     assert!(!reused.ok && reused.message.contains("exists already"), "{reused:?}");
     assert_eq!(fixture.messages("STREAMS_REC_s1").await.len(), 100);
@@ -44,7 +44,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         (json!({"action": "start", "subject": "other.dev"}), "names no device"),
         (json!({"action": "start", "device_id": "a", "subject": "t.monitor.b"}), "different devices"),
         (json!({"action": "start", "device_id": "a", "session_id": " "}), "session_id: the id is empty"),
-        (json!({"action": "start", "device_id": "a", "pre_roll": "soon"}), "\"soon\" is not a duration"),
+        (json!({"action": "start", "device_id": "a", "pre_roll": "soon"}), "pre_roll must be a span of time"),
         (
             json!({"action": "start", "device_id": "a", "retention": "1ms"}),
             "retention 1ms is shorter than 100ms",
@@ -54,20 +54,25 @@ async fn what_cannot_be_is_refused_with_a_reason() {
             json!({"action": "start", "device_id": "short", "pre_roll": "11s"}),
             "longer than the buffer window 10s",
         ),
-        (json!({"action": "dance"}), "unknown variant `dance`"),
+        (json!({"action": "dance"}), "action must be \"start\" or"),
+        (json!({"action": "list", "limit": 501}), "limit must be a whole number from 1 to 500, not 501"),
+        (json!({"action": "list", "limit": 0}), "not 0"),
         (json!({"action": "stop"}), "session_id or a device_id"),
         (json!({"action": "show", "session_id": "none"}), "no session \"none\""),
         (json!({"action": "delete", "session_id": "none"}), "no session \"none\""),
-        (json!([1]), "cannot be read"),
+        (json!([1]), "it must be a JSON object, not an array"),
     ] {
         let response = fixture.ask(request.clone()).await;
         assert!(!response.ok && response.message.contains(reason), "{request}: {response:?}");
     }
     let response = fixture.ask_raw("{\"action\":".to_owned()).await;
-    assert!(!response.ok && response.message.contains("cannot be read"), "{response:?}");
+    assert!(!response.ok && response.message.contains("it ends too early"), "{response:?}");
     assert_eq!(fixture.done(json!({"action": "list"})).await.total, Some(0));
     let unknown = fixture.done(json!({"action": "stop", "session_id": "none"})).await;
-    assert_eq!(unknown.message, "no active recording");
+    assert_eq!((unknown.message.as_str(), unknown.state), ("no active recording", None));
+    let (_, devices) = fixture.http("GET", "/api/v1/devices", "").await;
+    let rows = devices["devices"].as_array().unwrap();
+    assert_eq!(rows.len(), 1, "a start that is refused leaves no row of its device: {devices}");
 }
 
 #[tokio::test]
@@ -145,6 +150,8 @@ async fn http_does_the_same() {
         "running"
     );
     assert_eq!(fixture.http("DELETE", "/api/v1/recordings/s%201", "").await.0, 409);
+    let (status, nothing) = fixture.http("POST", "/api/v1/recordings/s2/stop", "").await;
+    assert_eq!((status, &nothing["message"]), (200, &json!("no active recording")));
     let (_, stopped) = fixture.http("POST", "/api/v1/recordings/s%201/stop", "").await;
     assert_eq!(stopped["state"], "stopped", "{stopped}");
     let (_, listed) = fixture.http("GET", "/api/v1/recordings?device_id=dev-1&limit=10", "").await;
@@ -154,4 +161,45 @@ async fn http_does_the_same() {
     assert_eq!(fixture.http("GET", "/api/v1/recordings/s%201", "").await.0, 404);
     assert_eq!(fixture.http("DELETE", "/api/v1/recordings", "").await.1["count"], 0);
     assert_eq!(fixture.http("GET", "/api/v1/health", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_list_counts_what_a_running_recording_has_now() {
+    let slow = std::time::Duration::from_secs(3600);
+    let fixture = Fixture::with(weir::service::ServiceConfig { progress: slow, ..config().await }).await;
+    fixture.done(json!({"action": "start", "session_id": "all"})).await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    let (status, _) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t"},{"type":"t"}]"#).await;
+    assert_eq!(status, 200);
+    let listed = fixture.done(json!({"action": "list"})).await.sessions.unwrap();
+    let counts: Vec<(String, u64, bool)> = listed
+        .into_iter()
+        .map(|each| each.session)
+        .map(|each| (each.session_id.to_string(), each.message_count, each.last_message_at.is_some()))
+        .collect();
+    let status = fixture.done(json!({"action": "status", "session_id": "s1"})).await.status.unwrap();
+    assert_eq!((status.message_count, status.last_message_at.is_some()), (2, true));
+    let expected = ["all", "all-dev-1", "s1"].map(|id| (id.to_owned(), 2, true));
+    let sorted: std::collections::BTreeSet<_> = counts.into_iter().collect();
+    assert_eq!(sorted, expected.into_iter().collect());
+}
+
+#[tokio::test]
+async fn a_start_that_fails_half_way_leaves_nothing() {
+    let fixture = Fixture::start().await;
+    // The bucket of the states takes nothing more.
+    let mut config = fixture.js.stream_info("KV_t_record_state").await.unwrap().config;
+    config.max_bytes = 1;
+    fixture.js.update_stream(&config).await.unwrap();
+    let start = json!({"action": "start", "device_id": "dev-1", "session_id": "s1"});
+    let refused = fixture.ask(start.clone()).await;
+    assert!(!refused.ok && refused.message.contains("maximum bytes"), "{refused:?}");
+    for stream in ["STREAMS_REC_s1", "STREAMS_BUFFER_dev-1"] {
+        assert_eq!(fixture.js.find_stream(stream).await.unwrap(), None, "{stream}");
+    }
+    assert_eq!(fixture.done(json!({"action": "list"})).await.total, Some(0));
+    assert_eq!(fixture.http("GET", "/api/v1/devices/dev-1", "").await.0, 404);
+    config.max_bytes = -1;
+    fixture.js.update_stream(&config).await.unwrap();
+    fixture.done(start).await;
 }

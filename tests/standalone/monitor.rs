@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use weir::client::jetstream::StreamConfig;
+use weir::client::kv::Bucket;
 use weir::service::ServiceConfig;
 use weir::service::device::BufferSetting;
 use weir::service::monitor::HttpConfig;
@@ -172,6 +173,9 @@ async fn a_stream_of_the_users_own_is_named() {
     let (status, answer) = fixture.http("PUT", "/api/v1/buffers/dev-1", r#"{"window":"1m"}"#).await;
     assert_eq!(status, 409, "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("\"MINE\""), "{answer}");
+    // Another client writes the row all the same.
+    let bucket = Bucket::open(&fixture.js, "t_devices").await.unwrap();
+    bucket.put("dev-1", r#"{"device_id":"dev-1","buffer":"1m"}"#.into()).await.unwrap();
     let (_, buffer) = fixture.http("GET", "/api/v1/buffers/dev-1", "").await;
     assert_eq!((&buffer["enabled"], &buffer["active"]), (&json!(true), &json!(false)));
     assert!(buffer["problem"].as_str().unwrap().contains("MINE"), "{buffer}");
@@ -179,4 +183,74 @@ async fn a_stream_of_the_users_own_is_named() {
     assert!(!start.ok && start.message.contains("MINE"), "{start:?}");
     let (status, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"a"}]"#).await;
     assert_eq!((status, &answer["durability"]), (200, &json!("disk")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_mistake_is_told_in_the_words_of_whoever_made_it() {
+    let fixture = Fixture::start().await;
+    let fields = "the fields are description, location, owner, buffer";
+    for (method, path, body, reason) in [
+        ("PUT", "/api/v1/buffers/d", r#"{"window":"-5m"}"#, "window must be a span of time such as"),
+        ("PUT", "/api/v1/buffers/d", r#"{"window":300}"#, "not 300"),
+        ("PUT", "/api/v1/buffers/d", r#"{"window":"50ms"}"#, "a buffer window of 50ms is shorter than 100ms"),
+        (
+            "PUT",
+            "/api/v1/buffers/d",
+            r#"{"storage":"disk"}"#,
+            r#"storage must be "memory" or "file", not "disk""#,
+        ),
+        ("PUT", "/api/v1/buffers/d", r#"{"max_bytes":0}"#, "max_bytes must be a whole number from 1 to "),
+        ("PUT", "/api/v1/buffers/d", r#"{"enabled":true}"#, r#"there is no field "enabled""#),
+        (
+            "PUT",
+            "/api/v1/buffers/d",
+            "{bad",
+            "the body: it is not JSON: key must be a string at line 1, column 2",
+        ),
+        ("PUT", "/api/v1/devices/d", r#"{"name":"x"}"#, fields),
+        ("PUT", "/api/v1/devices/d", r#"{"owner":7}"#, "owner must be a text, not 7"),
+        ("PUT", "/api/v1/devices/d", r#"{"buffer":{"window":"x"}}"#, "buffer.window must be a span"),
+        ("PUT", "/api/v1/devices/d", r#"{"buffer":[]}"#, "buffer must be an object or a span"),
+        ("PUT", "/api/v1/devices/d", r#"{"owner":"a","owner":"b"}"#, "is there twice"),
+        ("PUT", "/api/v1/devices/d", "", "nothing to set"),
+        ("PUT", "/api/v1/devices/d", "[1]", "it must be a JSON object, not an array"),
+        (
+            "GET",
+            "/api/v1/recordings?limit=abc",
+            "",
+            r#"limit must be a whole number from 1 to 500, not "abc""#,
+        ),
+        ("GET", "/api/v1/recordings?limit=501", "", r#"not "501""#),
+        ("GET", "/api/v1/recordings?limit=0", "", r#"not "0""#),
+        ("GET", "/api/v1/recordings?offset=-1", "", r#"offset must be a whole number from 0 on, not "-1""#),
+        ("GET", "/api/v1/recordings?device=x", "", r#"there is no parameter "device""#),
+        ("GET", "/api/v1/recordings?limit=1&limit=2", "", r#"parameter "limit" is there twice"#),
+        ("GET", "/api/v1/recordings?device_id=", "", "device_id: the id is empty"),
+        ("POST", "/api/v1/recordings", r#"{"pre_roll":"1 minute"}"#, "pre_roll must be a span"),
+        (
+            "POST",
+            "/api/v1/recordings",
+            r#"{"exclusive":"yes"}"#,
+            r#"exclusive must be true or false, not "yes""#,
+        ),
+        ("POST", "/api/v1/recordings/stop", r#"{"session_id":"s"}"#, "the fields are device_id"),
+        ("POST", "/monitor/%ff", "[]", "device id: its percent-encoded bytes are no UTF-8"),
+        ("POST", "/monitor/a%00b", "[]", "contains a control character"),
+        ("POST", "/monitor/d", "", "the body must be a JSON array of events: it ends too early"),
+        ("POST", "/monitor/d", "{}", "the body must be a JSON array of events: it is an object"),
+        ("POST", "/monitor/d", "[{]", "at line 1, column 3"),
+        ("POST", "/monitor/d", "[1]", "event 0: it must be a JSON object, not a number"),
+        ("POST", "/monitor/d", r#"[{"type":"a"},{}]"#, r#"event 1: field "type" is missing"#),
+        ("POST", "/monitor/d", r#"[{"type":1}]"#, "event 0: type must be a text, not 1"),
+        ("POST", "/monitor/d", r#"[{"type":"a","id":5}]"#, "event 0: id must be a text, not 5"),
+        ("POST", "/monitor/d", r#"[{"type":"a","timestamp":"now"}]"#, "timestamp"),
+    ] {
+        let (status, answer) = fixture.http(method, path, body).await;
+        assert_eq!(status, 400, "{method} {path} {body}: {answer}");
+        let told = answer["error"].as_str().unwrap_or_default();
+        assert!(told.contains(reason), "{method} {path} {body}: {told}");
+        for inner in ["serde", "expected one of", "invalid type", "untagged", "Invalid"] {
+            assert!(!told.contains(inner), "{method} {path} {body}: {told}");
+        }
+    }
 }

@@ -2,12 +2,15 @@
 
 use serde::de::IgnoredAny;
 
+use crate::service::fields::syntax;
+
 /// The text without insignificant space.
 ///
 /// # Errors
 /// When the text is no JSON value: what is wrong, with line and column.
 pub(crate) fn compact(text: &str) -> Result<String, String> {
-    check(text.as_bytes())?;
+    check(text.as_bytes())
+        .map_err(|error| format!("{} at line {}, column {}", syntax(&error), error.line(), error.column()))?;
     let mut line = String::with_capacity(text.len());
     let (mut inside, mut escaped) = (false, false);
     for character in text.chars() {
@@ -79,9 +82,9 @@ pub(crate) fn indent(line: &str) -> String {
 /// Checks that the bytes are one JSON value.
 ///
 /// # Errors
-/// What is wrong, with line and column.
-pub(crate) fn check(text: &[u8]) -> Result<(), String> {
-    serde_json::from_slice::<IgnoredAny>(text).map(|_| ()).map_err(|error| error.to_string())
+/// What is wrong, and where.
+pub(crate) fn check(text: &[u8]) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<IgnoredAny>(text).map(drop)
 }
 
 #[cfg(test)]

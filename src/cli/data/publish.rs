@@ -17,6 +17,7 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::task::{self, Stop};
 use crate::cli::{identity, output};
 use crate::client::Client;
+use crate::service::fields::syntax;
 use crate::sys;
 use weir_protocol::duration;
 
@@ -101,7 +102,8 @@ async fn publish(args: PublishArgs) -> Outcome {
         if args.validate
             && let Err(error) = json_line::check(&line)
         {
-            break Err(Failure::new(format!("{}, line {number}: no JSON: {error}", args.file.display()))
+            let (file, column, reason) = (args.file.display(), error.column(), syntax(&error));
+            break Err(Failure::new(format!("{file}, line {number}, column {column}: no JSON: {reason}"))
                 .hint("--validate=false publishes lines as they are"));
         }
         if let Some(pace) = &mut pace {

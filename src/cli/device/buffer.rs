@@ -106,6 +106,12 @@ async fn enable(args: EnableArgs) -> Outcome {
         }),
         max_bytes: args.max_bytes.unwrap_or(before.max_bytes),
     };
+    if let Some((stream, subject)) = taken(&devices, &id).await? {
+        return Err(Failure::new(format!(
+            "device {id} cannot be buffered: stream {stream} takes {subject} already"
+        ))
+        .hint("delete that stream or change its subjects"));
+    }
     write(&devices, &id, buffer.clone()).await?;
     let wanted = |stream: Option<&StreamInfo>| {
         stream.is_some_and(|stream| {
@@ -123,7 +129,8 @@ async fn enable(args: EnableArgs) -> Outcome {
 async fn disable(args: OneArgs) -> Outcome {
     let id = args.device.id()?;
     let devices = args.store.open().await?;
-    let before = setting(&devices, &id).await?.unwrap_or_default();
+    let device = devices.store.get(&id).await.map_err(|error| refused(&id, error))?;
+    let before = device.buffer.unwrap_or_default();
     write(&devices, &id, BufferSetting { enabled: false, ..before }).await?;
     wait(&devices, &id, |stream| stream.is_none()).await?;
     if args.json {
@@ -151,32 +158,33 @@ async fn wait(devices: &Devices, id: &Id, done: impl Fn(Option<&StreamInfo>) -> 
     });
     match waited.await {
         Ok(result) => result,
-        Err(_) => Err(unfinished(devices, id, stream.as_ref()).await?),
+        Err(_) => Err(unfinished(id, stream.as_ref())),
     }
 }
 
 /// What stands in the way of a setting.
-async fn unfinished(devices: &Devices, id: &Id, buffer: Option<&StreamInfo>) -> Outcome<Failure> {
+fn unfinished(id: &Id, buffer: Option<&StreamInfo>) -> Failure {
     let stored = format!("device {id}: the setting is stored, but after {} s", PATIENCE.as_secs());
     if buffer.is_some() {
-        return Ok(Failure::new(format!("{stored} the buffer is still as it was")).hint(
+        return Failure::new(format!("{stored} the buffer is still as it was")).hint(
             "a buffer that is being recorded changes when its last recording ends; see `weir record list`",
-        ));
+        );
     }
-    let subject = Names::default().device_subject(id);
-    let streams = devices.jetstream.stream_names(Some(&subject)).await;
-    let streams = streams.map_err(|error| Failure::new(error.to_string()))?;
-    let recording = |name: &String| name.starts_with(names::RECORDING_PREFIX);
-    let others: Vec<String> = streams.into_iter().filter(|name| !recording(name)).collect();
-    let failure = Failure::new(format!("{stored} there is no buffer"));
-    Ok(if others.is_empty() {
-        failure.hint("the services make it: is `weir serve` running against this server?")
-    } else {
-        failure.hint(format!(
-            "stream {} takes {subject} already; delete it or change its subjects",
-            others.join(", ")
-        ))
-    })
+    Failure::new(format!("{stored} there is no buffer"))
+        .hint("the services make it: is `weir serve` running against this server?")
+}
+
+/// The stream of somebody else that takes a subject of the device, and the subject.
+async fn taken(devices: &Devices, id: &Id) -> Outcome<Option<(String, String)>> {
+    let own = names::buffer_stream(id);
+    for subject in Names::default().device_filters(id) {
+        let streams = devices.jetstream.stream_names(Some(&subject)).await;
+        let streams = streams.map_err(|error| Failure::new(error.to_string()))?;
+        if let Some(stream) = streams.into_iter().find(|stream| *stream != own) {
+            return Ok(Some((stream, subject)));
+        }
+    }
+    Ok(None)
 }
 
 async fn find(devices: &Devices, id: &Id) -> Outcome<Option<StreamInfo>> {

@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::service::buffer::BufferError;
 use crate::service::device::DeviceError;
@@ -14,28 +14,47 @@ use crate::service::table::TableError;
 #[derive(Debug)]
 pub(super) struct Answer {
     status: StatusCode,
-    body: Value,
+    body: String,
+}
+
+/// The body of everything that is no success.
+#[derive(Serialize)]
+struct Refusal {
+    error: String,
+    /// Events of a batch that were accepted all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<usize>,
 }
 
 impl Answer {
-    pub(super) fn ok(body: Value) -> Self {
+    /// 200 with a struct or map of plain values.
+    pub(super) fn ok(body: &impl Serialize) -> Self {
         Self::with(StatusCode::OK, body)
     }
 
-    pub(super) fn with(status: StatusCode, body: Value) -> Self {
+    /// 200 with an object of one field.
+    pub(super) fn field(name: &str, rows: &impl Serialize) -> Self {
+        Self::ok(&std::collections::BTreeMap::from([(name, rows)]))
+    }
+
+    pub(super) fn with(status: StatusCode, body: &impl Serialize) -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "answers are plain structs and maps with string keys, which always become JSON"
+        )]
+        let mut body = serde_json::to_string(body).expect("an answer becomes JSON");
+        body.push('\n');
         Self { status, body }
     }
 
     pub(super) fn error(status: StatusCode, reason: impl std::fmt::Display) -> Self {
-        Self::with(status, json!({"error": reason.to_string()}))
+        Self::with(status, &Refusal { error: reason.to_string(), accepted: None })
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let mut text = self.body.to_string();
-        text.push('\n');
-        (self.status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+        (self.status, [(header::CONTENT_TYPE, "application/json")], self.body).into_response()
     }
 }
 
@@ -48,7 +67,7 @@ impl From<IngestError> for Answer {
             IngestError::NotRecorded { events, .. } => (StatusCode::SERVICE_UNAVAILABLE, *events),
             IngestError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, 0),
         };
-        Self::with(status, json!({"error": error.to_string(), "accepted": accepted}))
+        Self::with(status, &Refusal { error: error.to_string(), accepted: Some(accepted) })
     }
 }
 

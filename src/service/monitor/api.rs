@@ -1,23 +1,19 @@
 //! `/api/v1`: devices, buffers, recordings. Each route is in `docs/http-api.md`.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::{Answer, Context, body, id_of};
-use crate::client::jetstream::Storage;
-use crate::service::command::{Request as Command, Response, Start};
+use crate::service::command::{LIMITS, Request as Command, Response, Start};
 use crate::service::device::{BufferSetting, DeviceChange};
+use crate::service::fields::{FieldError, Fields, whole_number};
 use crate::service::id::Id;
-use crate::service::span;
 
 /// Longest body of these routes.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -40,69 +36,67 @@ pub(super) fn routes() -> Router<Arc<Context>> {
 }
 
 /// A JSON body; an empty one counts as `{}`.
-async fn json_body<T: DeserializeOwned>(context: &Context, request: Request) -> Result<T> {
+async fn json_body<T>(
+    context: &Context,
+    request: Request,
+    read: impl FnOnce(&mut Fields) -> std::result::Result<T, FieldError>,
+) -> Result<T> {
     let bytes = body::read(context, request, BODY_BYTES_MAX).await?;
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-    serde_json::from_slice(text)
-        .map_err(|error| Answer::error(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+    let read = || {
+        let mut fields = Fields::parse(text)?;
+        let value = read(&mut fields)?;
+        fields.finish().map(|()| value)
+    };
+    read().map_err(|error| bad_request(format!("the body: {error}")))
+}
+
+fn bad_request(reason: impl std::fmt::Display) -> Answer {
+    Answer::error(StatusCode::BAD_REQUEST, reason)
 }
 
 async fn devices(State(context): Ctx) -> Answer {
-    Answer::ok(json!({"devices": context.devices.list()}))
+    Answer::field("devices", &context.devices.list())
 }
 
 async fn device(State(context): Ctx, id: PathId) -> Result {
     let id = id_of(id, "device id")?;
-    Ok(Answer::ok(json!(context.devices.get(&id).await?)))
+    Ok(Answer::ok(&context.devices.get(&id).await?))
 }
 
 async fn set_device(State(context): Ctx, id: PathId, request: Request) -> Result {
     let id = id_of(id, "device id")?;
-    let change: DeviceChange = json_body(&context, request).await?;
+    let change = json_body(&context, request, DeviceChange::read).await?;
     let buffered = change.buffer.is_some();
+    if change.buffer.as_ref().is_some_and(|buffer| buffer.enabled) {
+        context.buffers.check_free(&id).await?;
+    }
     let device = context.devices.set(&id, change).await?;
     if buffered {
         context.buffers.reconcile(&id).await?;
     }
-    Ok(Answer::ok(json!(device)))
+    Ok(Answer::ok(&device))
 }
 
 async fn delete_device(State(context): Ctx, id: PathId) -> Result {
     let id = id_of(id, "device id")?;
     context.devices.delete(&id).await?;
     context.buffers.reconcile(&id).await?;
-    Ok(Answer::ok(json!({"deleted": id})))
+    Ok(Answer::field("deleted", &id))
 }
 
 async fn buffers(State(context): Ctx) -> Result {
-    Ok(Answer::ok(json!({"buffers": context.buffers.list().await?})))
+    Ok(Answer::field("buffers", &context.buffers.list().await?))
 }
 
 async fn buffer(State(context): Ctx, id: PathId) -> Result {
     let id = id_of(id, "device id")?;
-    Ok(Answer::ok(json!(context.buffers.status(&id).await?)))
-}
-
-/// What a buffer shall be; what is absent keeps its default.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Enable {
-    #[serde(default, with = "span::optional")]
-    window: Option<Duration>,
-    storage: Option<Storage>,
-    max_bytes: Option<u64>,
+    Ok(Answer::ok(&context.buffers.status(&id).await?))
 }
 
 async fn enable_buffer(State(context): Ctx, id: PathId, request: Request) -> Result {
     let id = id_of(id, "device id")?;
-    let Enable { window, storage, max_bytes } = json_body(&context, request).await?;
-    let default = BufferSetting::default();
-    let setting = BufferSetting {
-        enabled: true,
-        window: window.unwrap_or(default.window),
-        storage: storage.unwrap_or(default.storage),
-        max_bytes: max_bytes.unwrap_or(default.max_bytes),
-    };
+    let setting = json_body(&context, request, |fields| BufferSetting::read(fields, Some(true))).await?;
     set_buffer(&context, &id, setting).await
 }
 
@@ -113,32 +107,50 @@ async fn disable_buffer(State(context): Ctx, id: PathId) -> Result {
 }
 
 async fn set_buffer(context: &Context, id: &Id, setting: BufferSetting) -> Result {
+    if setting.enabled {
+        // A setting that cannot be is not kept.
+        context.buffers.check_free(id).await?;
+    }
     let change = DeviceChange { buffer: Some(setting), ..DeviceChange::default() };
     context.devices.set(id, change).await?;
     context.buffers.reconcile(id).await?;
-    Ok(Answer::ok(json!(context.buffers.status(id).await?)))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Listing {
-    device_id: Option<String>,
-    #[serde(default)]
-    offset: usize,
-    limit: Option<usize>,
+    Ok(Answer::ok(&context.buffers.status(id).await?))
 }
 
 async fn recordings(
     State(context): Ctx,
-    query: std::result::Result<Query<Listing>, QueryRejection>,
+    query: std::result::Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result {
-    let Query(Listing { device_id, offset, limit }) =
-        query.map_err(|error| Answer::error(StatusCode::BAD_REQUEST, error.body_text()))?;
-    carry_out(&context, StatusCode::OK, Command::List { device_id, offset, limit }).await
+    let Query(query) = query.map_err(|_| bad_request("the query cannot be read: percent-encode it"))?;
+    let (mut device_id, mut offset, mut limit) = (None, None, None);
+    for (name, value) in query {
+        let twice = match name.as_str() {
+            "device_id" => device_id.replace(value).is_some(),
+            "offset" => offset.replace(number("offset", &value, &(0..=u64::MAX))?).is_some(),
+            "limit" => limit.replace(number("limit", &value, &LIMITS)?).is_some(),
+            _ => {
+                let reason = format!("there is no parameter {name:?}; there are device_id, offset and limit");
+                return Err(bad_request(reason));
+            }
+        };
+        if twice {
+            return Err(bad_request(format!("parameter {name:?} is there twice")));
+        }
+    }
+    let list = Command::List { device_id, offset: offset.unwrap_or_default(), limit };
+    carry_out(&context, StatusCode::OK, list).await
+}
+
+/// A number in a query.
+fn number(name: &str, value: &str, range: &RangeInclusive<u64>) -> Result<usize> {
+    let read = value.parse::<u64>().ok().filter(|number| range.contains(number));
+    let number =
+        read.ok_or_else(|| bad_request(format!("{name} must be {}, not {value:?}", whole_number(range))))?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 async fn start(State(context): Ctx, request: Request) -> Result {
-    let start: Start = json_body(&context, request).await?;
+    let start = json_body(&context, request, Start::read).await?;
     carry_out(&context, StatusCode::CREATED, Command::Start(start)).await
 }
 
@@ -147,14 +159,8 @@ async fn purge_all(State(context): Ctx) -> Result {
 }
 
 /// Of a device, or all.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StopMany {
-    device_id: Option<String>,
-}
-
 async fn stop_many(State(context): Ctx, request: Request) -> Result {
-    let StopMany { device_id } = json_body(&context, request).await?;
+    let device_id = json_body(&context, request, |fields| fields.text("device_id")).await?;
     let command = match device_id {
         Some(device) => Command::Stop { session_id: None, device_id: Some(device) },
         None => Command::StopAll {},
@@ -186,5 +192,5 @@ async fn delete(State(context): Ctx, id: PathId) -> Result {
 async fn carry_out(context: &Context, success: StatusCode, command: Command) -> Result {
     let response: Response = context.recorder.carry_out(command).await?;
     let status = if response.ok { success } else { StatusCode::BAD_REQUEST };
-    Ok(Answer::with(status, json!(response)))
+    Ok(Answer::with(status, &response))
 }

@@ -16,10 +16,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
-use serde_json::json;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -154,9 +154,13 @@ fn router(context: Arc<Context>) -> Router {
         .route("/monitor/{device}", post(monitor))
         .route("/api/v1/health", get(health))
         .merge(api::routes())
-        .fallback(async || Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path"))
-        .method_not_allowed_fallback(async || {
-            Answer::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        .fallback(async |uri: Uri| {
+            Answer::error(StatusCode::NOT_FOUND, format!("there is nothing at {:?}", uri.path()))
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            let reason =
+                format!("{:?} does not take {method}; the header Allow says what it takes", uri.path());
+            Answer::error(StatusCode::METHOD_NOT_ALLOWED, reason)
         })
         .layer(middleware::from_fn_with_state(context.clone(), guard::check))
         .with_state(context)
@@ -166,16 +170,26 @@ async fn no_device() -> Answer {
     Answer::error(StatusCode::BAD_REQUEST, "the device id is missing: POST /monitor/{device}")
 }
 
+/// The services can work.
+#[derive(Serialize)]
+struct Health {
+    ok: bool,
+    /// Whose clients they are.
+    server: String,
+}
+
 async fn health(State(context): State<Arc<Context>>) -> Answer {
     match context.client.flush().await {
-        Ok(()) => Answer::ok(json!({"ok": true, "server": context.client.address()})),
+        Ok(()) => Answer::ok(&Health { ok: true, server: context.client.address() }),
         Err(error) => Answer::error(StatusCode::SERVICE_UNAVAILABLE, error),
     }
 }
 
 /// The id in a path.
 fn id_of(path: Result<Path<String>, PathRejection>, what: &str) -> Result<Id, Answer> {
-    let Path(text) = path.map_err(|error| Answer::error(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Path(text) = path.map_err(|_| {
+        Answer::error(StatusCode::BAD_REQUEST, format!("{what}: its percent-encoded bytes are no UTF-8"))
+    })?;
     Id::parse(&text).map_err(|error| Answer::error(StatusCode::BAD_REQUEST, format!("{what}: {error}")))
 }
 
@@ -192,9 +206,5 @@ async fn monitor(
     // Its bytes are in the events now.
     drop(body);
     let accepted = context.ingest.publish(&device, &events).await?;
-    Ok(Answer::ok(json!({
-        "accepted": accepted.events,
-        "duplicates": accepted.duplicates,
-        "durability": accepted.durability,
-    })))
+    Ok(Answer::ok(&accepted))
 }

@@ -183,15 +183,36 @@ async fn resume_start(shared: &Arc<Shared>, session: &Session) -> Result<(), Rec
     if shared.sessions.states().get(&key).await?.is_some() {
         return Ok(());
     }
-    if session.controller != shared.instance && is_alive(shared, &session.controller).await {
+    if session.controller == shared.instance {
+        // None is under way here, so it failed, and whoever asked was told so.
+        return start::undo(shared, &session).await;
+    }
+    if is_alive(shared, &session.controller).await {
         return Ok(());
     }
-    if let Some(device) = &session.device_id {
-        shared.buffers.for_recording(device).await?;
-    }
     tracing::info!(session = %session.session_id, "finishing the start of a recording");
+    let session = match &session.device_id {
+        Some(device) => begin_later(shared, session.clone(), device).await?,
+        None => session,
+    };
     start::finish(shared, &session).await?;
     Ok(())
+}
+
+/// A start that nobody was told of begins with what the buffer still has: one in memory may have restarted meanwhile.
+async fn begin_later(shared: &Shared, session: Session, device: &Id) -> Result<Session, RecordError> {
+    let buffer = shared.buffers.for_recording(device).await?;
+    let first = buffer.state.first_seq;
+    if first <= session.start_sequence || shared.jetstream.find_stream(&session.stream).await?.is_some() {
+        return Ok(session);
+    }
+    let key = session.session_id.key();
+    let changed = shared.sessions.sessions().modify(&key, |row| {
+        row.start_sequence = row.start_sequence.max(first);
+        row.first_live_sequence = row.first_live_sequence.max(first);
+        true
+    });
+    Ok(changed.await?.unwrap_or(session))
 }
 
 /// Writes how far a running session is, when that has changed.

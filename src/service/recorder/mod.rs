@@ -5,6 +5,7 @@
 //! be repeated (`stop.rs`), and looking after all of it (`keeper.rs`): counts, what a crash left half-done, and recordings of all
 //! devices. State lives in the buckets alone, so any of several service processes can do any step.
 
+mod gaps;
 mod keeper;
 mod start;
 mod stop;
@@ -13,15 +14,19 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::buffer::{BufferError, Buffers};
 use super::command::{LIST_MAX, Listed, Request, Response, Start};
 use super::device::{DeviceError, DeviceStore};
 use super::id::{Id, IdError};
 use super::names::Names;
+use super::replay::position;
 use super::session::{RecordState, Session, SessionStore, State};
 use super::span;
 use super::table::TableError;
 use crate::client::jetstream::{JetStream, JetStreamError};
+use crate::client::kv::{Bucket, KvError};
 use crate::sys::clock::SharedClock;
 use crate::sys::random::Random;
 
@@ -209,14 +214,37 @@ impl Recorder {
     pub async fn show(&self, session: &Id) -> Result<(Session, Option<RecordState>), RecordError> {
         let (mut row, _) = self.row(session).await?;
         let state = self.shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state);
-        if state.as_ref().is_some_and(|state| state.state.is_active())
-            && !row.stream.is_empty()
-            && let Some(info) = self.shared.jetstream.find_stream(&row.stream).await?
-        {
-            row.message_count = info.state.messages;
-            row.last_message_at = info.state.last_ts.filter(|_| info.state.messages > 0);
+        if let Some(live) = self.live(&row, state.as_ref().map(|state| state.state)).await? {
+            (row.message_count, row.last_message_at) = live;
         }
         Ok((row, state))
+    }
+
+    /// Messages of an active session, and when its last one came, as its stream has them: its row is some seconds behind.
+    async fn live(
+        &self,
+        session: &Session,
+        state: Option<State>,
+    ) -> Result<Option<(u64, Option<i64>)>, RecordError> {
+        if !state.is_some_and(State::is_active) {
+            return Ok(None);
+        }
+        if !session.stream.is_empty() {
+            let info = self.shared.jetstream.find_stream(&session.stream).await?;
+            return Ok(info
+                .map(|info| (info.state.messages, info.state.last_ts.filter(|_| info.state.messages > 0))));
+        }
+        // The parent of a recording of all devices has what its children have.
+        let mut all = (0, None);
+        for child in self.shared.sessions.sessions().all() {
+            if child.parent.as_ref() == Some(&session.session_id) {
+                let state = self.shared.sessions.state_of(&child.session_id);
+                let live = Box::pin(self.live(&child, state)).await?;
+                let (count, last) = live.unwrap_or((child.message_count, child.last_message_at));
+                all = (all.0 + count, all.1.max(last));
+            }
+        }
+        Ok(Some(all))
     }
 
     async fn row(&self, session: &Id) -> Result<(Session, u64), RecordError> {
@@ -226,8 +254,8 @@ impl Recorder {
         }
     }
 
-    /// Deletes a session that is not active: its stream, its state, its description, in this order. The parent of a recording
-    /// of all devices takes its children with it. Returns how many sessions are gone.
+    /// Deletes a session that is not active: its stream, the positions of its replays, its state, its description, in this
+    /// order. The parent of a recording of all devices takes its children with it. Returns how many sessions are gone.
     ///
     /// # Errors
     /// [`RecordError::Unknown`], [`RecordError::Active`], or the server's error; then the description is still there.
@@ -252,10 +280,19 @@ impl Recorder {
             if !member.stream.is_empty() {
                 self.shared.jetstream.delete_stream(&member.stream).await?;
             }
+            self.forget_replays(&member.session_id).await?;
             sessions.states().delete(&member.session_id.key()).await?;
             sessions.sessions().delete(&member.session_id.key()).await?;
         }
         Ok(family.len())
+    }
+
+    async fn forget_replays(&self, session: &Id) -> Result<(), RecordError> {
+        match Bucket::open(&self.shared.jetstream, &self.shared.names.replay_state).await {
+            Ok(bucket) => Ok(position::forget(&bucket, &session.key()).await.map_err(TableError::from)?),
+            Err(KvError::JetStream(error)) if error.is_not_found() => Ok(()),
+            Err(error) => Err(TableError::from(error).into()),
+        }
     }
 
     /// Stops and deletes every session; returns how many.
@@ -276,7 +313,7 @@ impl Recorder {
         Ok(gone)
     }
 
-    /// All sessions with their states, oldest first.
+    /// All sessions with their states, oldest first; those that run with the counts of some seconds ago.
     #[must_use]
     pub fn list(&self, device: Option<&Id>) -> Vec<Listed> {
         let sessions = &self.shared.sessions;
@@ -336,13 +373,15 @@ impl Recorder {
                         )));
                     }
                 }
-                let state = self.stop(&id, false).await?;
-                let message = match state {
+                let stopped = self.stop(&id, false).await?;
+                let message = match stopped {
                     None => "no active recording",
                     Some(State::Stopped) => "recording stopped",
                     Some(State::Failed) => "recording failed",
                     Some(_) => "recording is being stopped",
                 };
+                // One that had ended before says so; one that never was has no state.
+                let state = stopped.or_else(|| self.shared.sessions.state_of(&id));
                 Response { session_id: Some(id.to_string()), state, ..Response::done(message) }
             }
             Request::Stop { session_id: None, device_id: Some(text) } => {
@@ -358,8 +397,15 @@ impl Recorder {
                 let device = device_id.as_deref().map(device).transpose()?;
                 let all = self.list(device.as_ref());
                 let total = all.len();
-                let limit = limit.unwrap_or(LIST_MAX).min(LIST_MAX);
-                let sessions: Vec<Listed> = all.into_iter().skip(offset).take(limit).collect();
+                let limit = limit.unwrap_or(LIST_MAX);
+                let mut sessions: Vec<Listed> = all.into_iter().skip(offset).take(limit).collect();
+                let live = join_all(sessions.iter().map(|listed| self.live(&listed.session, listed.state)));
+                let live = live.await;
+                for (listed, live) in sessions.iter_mut().zip(live) {
+                    if let Some(live) = live? {
+                        (listed.session.message_count, listed.session.last_message_at) = live;
+                    }
+                }
                 Response {
                     total: Some(total),
                     sessions: Some(sessions),
@@ -377,7 +423,11 @@ impl Recorder {
             }
             Request::Status { session_id } => {
                 let (session, state) = self.show(&session(&session_id)?).await?;
-                let state = state.map(|state| RecordState { message_count: session.message_count, ..state });
+                let state = state.map(|state| RecordState {
+                    message_count: session.message_count,
+                    last_message_at: session.last_message_at,
+                    ..state
+                });
                 Response {
                     session_id: Some(session.session_id.to_string()),
                     state: state.as_ref().map(|state| state.state),

@@ -2,7 +2,7 @@
 //!
 //! The description is written before anything is made, with the sequence at which the recording begins: pre-roll ends and
 //! live begins at a number, so no clock decides on which side a message falls. From the description a start that was
-//! interrupted is finished ([`finish`]).
+//! interrupted is finished ([`finish`]); one that failed and was answered so is taken back ([`undo`]).
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use crate::service::names::{buffer_stream, recording_stream};
 use crate::service::session::{RecordState, Session, State};
 use crate::service::span;
 
+/// Metadata of a recording's stream: its session.
+const SESSION: &str = "weir.session";
 const RETENTION_MIN: Duration = Duration::from_millis(100);
 /// Bytes that a buffer may keep past its window for a recording that is behind.
 const HOLD_BYTES: u64 = 64 << 20;
@@ -94,21 +96,41 @@ async fn check_free(shared: &Shared, session: &Id) -> Result<(), RecordError> {
 
 /// Begins the recording of one device.
 async fn one(shared: &Shared, session: Session, device: &Id) -> Result<(Session, State), RecordError> {
-    shared.devices.ensure(device).await?;
+    shared.devices.check_case(device)?;
     check_exclusive(shared, device, session.exclusive)?;
     if !session.pre_roll.is_zero() {
         check_pre_roll(shared, device, session.pre_roll).await?;
     }
+    shared.buffers.check_free(device).await?;
+    let (_, new) = shared.devices.ensure(device).await?;
     let hold = shared.buffers.hold(device);
-    let buffer = shared.buffers.for_recording(device).await?;
-    let session = described(shared, session, device, &buffer, None).await?;
-    let result = begin(shared, &session).await;
+    let result = one_of_known(shared, session, device).await;
     drop(hold);
     if result.is_err() {
-        // The buffer may have been made for this recording alone.
-        shared.buffers.reconcile(device).await?;
+        // What was made for this recording alone goes with it.
+        if new && let Err(error) = shared.devices.delete(device).await {
+            tracing::warn!(%device, %error, "the row of a device that could not be recorded is left");
+        }
+        if let Err(error) = shared.buffers.reconcile(device).await {
+            tracing::warn!(%device, %error, "the buffer of a device that could not be recorded may be left");
+        }
     }
-    result.map(|state| (session, state))
+    result
+}
+
+async fn one_of_known(
+    shared: &Shared,
+    session: Session,
+    device: &Id,
+) -> Result<(Session, State), RecordError> {
+    let buffer = shared.buffers.for_recording(device).await?;
+    let session = described(shared, session, device, &buffer, None).await?;
+    let state = begin(shared, &session).await?;
+    if shared.buffers.find(device).await?.is_none() {
+        // Another process took it away before it could know of this recording.
+        shared.buffers.for_recording(device).await?;
+    }
+    Ok((session, state))
 }
 
 fn check_exclusive(shared: &Shared, device: &Id, exclusive: bool) -> Result<(), RecordError> {
@@ -185,13 +207,29 @@ async fn begin(shared: &Shared, session: &Session) -> Result<State, RecordError>
         }
         Err(error) => return Err(error.into()),
     }
-    match finish(shared, session).await {
-        Ok(state) => Ok(state),
-        Err(error) => {
-            shared.sessions.sessions().delete(&key).await?;
-            Err(error)
-        }
+    let finished = finish(shared, session).await;
+    if finished.is_err()
+        && let Err(error) = undo(shared, session).await
+    {
+        tracing::warn!(session = %session.session_id, %error, "a start that failed is undone later");
     }
+    finished
+}
+
+/// Takes back what a start made, its description last: while that is there, the next look at the sessions tries again.
+pub(super) async fn undo(shared: &Shared, session: &Session) -> Result<(), RecordError> {
+    let key = session.session_id.key();
+    if !session.stream.is_empty()
+        && let Some(info) = shared.jetstream.find_stream(&session.stream).await?
+        && info.config.metadata.get(SESSION).map(String::as_str) == Some(session.session_id.as_str())
+    {
+        shared.jetstream.delete_stream(&session.stream).await?;
+    }
+    if shared.sessions.states().get(&key).await?.is_some() {
+        shared.sessions.states().delete(&key).await?;
+    }
+    shared.sessions.sessions().delete(&key).await?;
+    Ok(())
 }
 
 /// Makes the stream of a described session, and says that it runs. Can be repeated.
@@ -237,7 +275,7 @@ fn mirror(session: &Session, device: &Id) -> StreamConfig {
     };
     for (key, value) in [
         ("weir.role", "recording".to_owned()),
-        ("weir.session", session.session_id.to_string()),
+        (SESSION, session.session_id.to_string()),
         ("weir.device", device.to_string()),
         ("weir.hold", HOLD_BYTES.to_string()),
     ] {

@@ -14,11 +14,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
-use super::{RecordError, Shared};
+use super::{RecordError, Shared, gaps};
 use crate::client::jetstream::{JetStreamError, MessageSelector, Purge, StreamInfo};
 use crate::service::id::Id;
 use crate::service::names::buffer_stream;
-use crate::service::session::{Gap, RecordState, Session, State};
+use crate::service::session::{RecordState, Session, State};
 use crate::service::span;
 use crate::sys::task;
 
@@ -29,8 +29,6 @@ const IDLE: Duration = Duration::from_secs(2);
 const POLL_MIN: Duration = Duration::from_millis(2);
 const POLL_MAX: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(500);
-/// Holes named one by one; what is left is summed up.
-const GAPS_MAX: usize = 100;
 const DELETES_AT_ONCE: usize = 64;
 
 /// Asks a session to end and waits up to `wait` for it, unless it has a post-roll.
@@ -263,9 +261,17 @@ async fn promote(shared: &Shared, session: &Session, state: &RecordState) -> Res
     }
     let last = state.stop_sequence.unwrap_or(u64::MAX);
     delete_beyond(shared, session, last).await?;
-    let info = shared.jetstream.stream_info_with_deleted(&session.stream).await?;
+    let info = shared.jetstream.stream_info(&session.stream).await?;
     let end = shared.jetstream.get_message(&session.stream, &MessageSelector::last_on(">")).await?;
-    let gaps = gaps(session, &info, end.as_ref().map(|message| message.sequence), last);
+    let end_sequence = end.as_ref().map(|message| message.sequence);
+    // The list of holes may be long: it is asked for only when something is missing.
+    let info = match end_sequence {
+        Some(end) if gaps::has_unknown_holes(&info, end) => {
+            shared.jetstream.stream_info_with_deleted(&session.stream).await?
+        }
+        _ => info,
+    };
+    let gaps = gaps::gaps(session, &info, end_sequence, last);
     let last_message_at = end.map(|message| message.time);
     let message_count = info.state.messages;
     let key = session.session_id.key();
@@ -318,53 +324,6 @@ async fn delete_beyond(shared: &Shared, session: &Session, last: u64) -> Result<
         deleted?;
     }
     Ok(())
-}
-
-/// What is missing between the first and the last sequence that belong to a session. With a retention, what is missing at the
-/// front has run out; it is no gap.
-fn gaps(session: &Session, info: &StreamInfo, end: Option<u64>, last: u64) -> Vec<Gap> {
-    if last < session.start_sequence || last == u64::MAX {
-        return Vec::new();
-    }
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    let front = info.state.first_seq.min(last.saturating_add(1));
-    if session.retention.is_none() && info.state.messages > 0 && front > session.start_sequence {
-        ranges.push((session.start_sequence, front - 1));
-    }
-    if session.retention.is_none() && info.state.messages == 0 {
-        ranges.push((session.start_sequence, last));
-    }
-    if let Some(end) = end {
-        for &missing in info.state.deleted.iter().flatten() {
-            if missing < session.start_sequence || missing >= end {
-                continue;
-            }
-            match ranges.last_mut() {
-                Some(range) if range.1 + 1 == missing => range.1 = missing,
-                _ => ranges.push((missing, missing)),
-            }
-        }
-        if end < last {
-            ranges.push((end + 1, last));
-        }
-    }
-    let more = ranges.len().saturating_sub(GAPS_MAX);
-    let mut gaps: Vec<Gap> = ranges
-        .iter()
-        .take(GAPS_MAX)
-        .map(|&(first_sequence, last_sequence)| Gap {
-            first_sequence,
-            last_sequence,
-            reason: "these messages were no longer in the buffer when it was copied, or never in it"
-                .to_owned(),
-        })
-        .collect();
-    if let (true, Some(&(first_sequence, _)), Some(&(_, last_sequence))) =
-        (more > 0, ranges.get(GAPS_MAX), ranges.last())
-    {
-        gaps.push(Gap { first_sequence, last_sequence, reason: format!("{more} more gaps in this range") });
-    }
-    gaps
 }
 
 /// The end of a recording of all devices: its children end, then it does.
@@ -464,54 +423,5 @@ impl Shared {
                 return;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn session(start_sequence: u64, retention: bool) -> Session {
-        let retention = if retention { json!("1h") } else { json!(null) };
-        serde_json::from_value(json!({
-            "session_id": "s", "start": "2026-01-01T00:00:00Z", "pre_roll": "0s", "post_roll": "0s",
-            "start_sequence": start_sequence, "retention": retention,
-        }))
-        .unwrap()
-    }
-
-    fn info(first: u64, last: u64, deleted: &[u64]) -> StreamInfo {
-        let messages = (last + 1).saturating_sub(first) - deleted.len() as u64;
-        serde_json::from_value(json!({
-            "config": {"name": "x"},
-            "state": {"messages": messages, "bytes": 0, "first_seq": first, "last_seq": last, "deleted": deleted},
-        }))
-        .unwrap()
-    }
-
-    fn ranges(session: &Session, info: &StreamInfo, end: Option<u64>, last: u64) -> Vec<(u64, u64)> {
-        gaps(session, info, end, last).iter().map(|gap| (gap.first_sequence, gap.last_sequence)).collect()
-    }
-
-    #[test]
-    fn every_missing_sequence_is_named_once() {
-        let plain = session(5, false);
-        assert_eq!(ranges(&plain, &info(5, 9, &[]), Some(9), 9), []);
-        assert_eq!(ranges(&plain, &info(5, 12, &[10, 11, 12]), Some(9), 9), []);
-        assert_eq!(ranges(&plain, &info(7, 12, &[9, 10]), Some(12), 12), [(5, 6), (9, 10)]);
-        assert_eq!(ranges(&plain, &info(5, 9, &[]), Some(9), 14), [(10, 14)]);
-        assert_eq!(ranges(&plain, &info(5, 4, &[]), None, 8), [(5, 8)]);
-        assert_eq!(ranges(&plain, &info(5, 4, &[]), None, 4), []);
-        assert_eq!(ranges(&session(5, true), &info(8, 12, &[10]), Some(12), 12), [(10, 10)]);
-    }
-
-    #[test]
-    fn countless_holes_are_summed_up() {
-        let deleted: Vec<u64> = (0..500).map(|n| 6 + 2 * n).collect();
-        let gaps = gaps(&session(5, false), &info(5, 2_000, &deleted), Some(2_000), 2_000);
-        assert_eq!(gaps.len(), GAPS_MAX + 1);
-        assert_eq!(gaps[GAPS_MAX].reason, "400 more gaps in this range");
     }
 }

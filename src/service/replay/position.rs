@@ -1,7 +1,7 @@
 //! Where replays stand, in the bucket `streams_replay_state`: one row per replay, under `<session>.<replay>`.
 //!
-//! The row of a stopped replay is what `--resume` goes on from. A replay that was killed left the position it told last, at
-//! most about a second old: going on from it repeats what was published since.
+//! The row of a stopped replay is what `--resume` goes on from; a finished one leaves none. A replay that was killed left the
+//! position it told last, at most about a second old: going on from it repeats what was published since.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,13 +38,17 @@ pub struct Position {
     pub updated: String,
 }
 
-/// Writes a replay's row.
+/// Writes a replay's row, or removes it when the replay is finished.
 ///
 /// # Errors
 /// When the bucket does not take it.
 pub async fn save(bucket: &Bucket, session_key: &str, position: &Position) -> Result<(), KvError> {
+    let key = format!("{session_key}.{}", position.replay_id);
+    if position.state == State::Finished {
+        return bucket.erase(&key).await;
+    }
     let value = serde_json::to_vec(position).unwrap_or_default();
-    bucket.put(&format!("{session_key}.{}", position.replay_id), value.into()).await.map(drop)
+    bucket.put(&key, value.into()).await.map(drop)
 }
 
 /// The row written last among the replays of a session that did not reach their end. Rows that are not ours are passed over.
@@ -73,7 +77,7 @@ pub async fn latest_unfinished(bucket: &Bucket, session_key: &str) -> Result<Opt
 pub async fn forget(bucket: &Bucket, session_key: &str) -> Result<(), KvError> {
     for key in bucket.keys().await? {
         if key.rsplit_once('.').is_some_and(|(session, _)| session == session_key) {
-            bucket.purge(&key).await?;
+            bucket.erase(&key).await?;
         }
     }
     Ok(())
