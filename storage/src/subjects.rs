@@ -1,10 +1,12 @@
 //! The subjects of one log and their numbers.
 //!
 //! `messages` is exact. `first` and `last` are bounds that become exact when somebody asks: a removal at either end
-//! only moves the bound, and the next question walks from there. No record is looked at here.
+//! only moves the bound, and the next question walks from there. When such walks have cost as much as one pass over the
+//! log, one pass is made and the sequences of each subject are listed from then on, so that limits per subject cost the
+//! same however many subjects lie between. No record is looked at here.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use bytes::Bytes;
@@ -28,12 +30,33 @@ impl Numbers {
     pub(crate) fn new(messages: u64, first: Bound, last: Bound) -> Self {
         Self { messages, first: Cell::new(first), last: Cell::new(last) }
     }
+
+    /// Both bounds, from all sequences.
+    fn settle(&self, list: &VecDeque<u64>) {
+        let exactly = |seq: &u64| Bound { seq: *seq, exact: true };
+        if let (Some(first), Some(last)) = (list.front(), list.back()) {
+            self.first.set(exactly(first));
+            self.last.set(exactly(last));
+        }
+    }
 }
+
+/// Subjects with more records are not listed: the next one is never far.
+const LISTED_MAX: u64 = 1024;
+/// Records that may be walked over, besides as many as there are, before a pass is made.
+const WALKED_MAX: u64 = 256;
+
+/// Subject to its sequences, in order; subjects with one record are not in it.
+type Lists = HashMap<Bytes, VecDeque<u64>, BuildHasherDefault<Mixer>>;
 
 /// Subject to numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
     map: HashMap<Bytes, Numbers, BuildHasherDefault<Mixer>>,
+    /// Once a pass has been made. What is in it is complete.
+    lists: RefCell<Option<Lists>>,
+    /// Records walked over since the last pass.
+    walked: Cell<u64>,
 }
 
 impl Subjects {
@@ -48,11 +71,23 @@ impl Subjects {
     /// One more record on `subject`, at a sequence above all others.
     pub(crate) fn added(&mut self, subject: &[u8], seq: u64) {
         let here = Bound { seq, exact: true };
-        if let Some(numbers) = self.map.get_mut(subject) {
-            numbers.messages += 1;
-            numbers.last.set(here);
-        } else {
+        let Some(numbers) = self.map.get_mut(subject) else {
             self.map.insert(Bytes::copy_from_slice(subject), Numbers::new(1, here, here));
+            return;
+        };
+        let before = numbers.last.replace(here);
+        numbers.messages += 1;
+        let Some(lists) = self.lists.get_mut() else { return };
+        if let Some(list) = lists.get_mut(subject) {
+            list.push_back(seq);
+            if numbers.messages > LISTED_MAX {
+                lists.remove(subject);
+            }
+        } else if numbers.messages == 2 {
+            let only = [before, numbers.first.get()].into_iter().find(|bound| bound.exact);
+            if let (Some(only), Some((key, _))) = (only, self.map.get_key_value(subject)) {
+                lists.insert(key.clone(), VecDeque::from([only.seq, seq]));
+            }
         }
     }
 
@@ -60,8 +95,23 @@ impl Subjects {
     pub(crate) fn removed(&mut self, subject: &[u8], seq: u64) {
         let Some(numbers) = self.map.get_mut(subject) else { return };
         numbers.messages = numbers.messages.saturating_sub(1);
+        let lists = self.lists.get_mut();
         if numbers.messages == 0 {
+            if let Some(lists) = lists {
+                lists.remove(subject);
+            }
             self.map.remove(subject);
+            return;
+        }
+        if let Some(lists) = lists
+            && let Some(list) = lists.get_mut(subject)
+            && let Ok(at) = list.binary_search(&seq)
+        {
+            list.remove(at);
+            numbers.settle(list);
+            if list.len() == 1 {
+                lists.remove(subject);
+            }
             return;
         }
         if numbers.first.get().seq == seq {
@@ -72,13 +122,70 @@ impl Subjects {
         }
     }
 
+    /// Looking for a bound has cost so many records. `true` when a pass over all records ([`Self::list`]) is due.
+    pub(crate) fn walked(&self, records: u64, present: u64) -> bool {
+        self.walked.set(self.walked.get().saturating_add(records));
+        self.walked.get() > present.saturating_add(WALKED_MAX)
+    }
+
+    /// Records walked over since the last pass.
+    #[cfg(test)]
+    pub(crate) fn walks(&self) -> u64 {
+        self.walked.get()
+    }
+
+    /// Lists the sequences of each subject. `pass` visits every record in order, as far as they can be read.
+    pub(crate) fn list(&self, pass: impl FnOnce(&mut dyn FnMut(&[u8], u64))) {
+        let mut lists = Lists::default();
+        pass(&mut |subject, seq| {
+            if let Some(list) = lists.get_mut(subject) {
+                list.push_back(seq);
+            } else if let Some((key, numbers)) = self.map.get_key_value(subject)
+                && numbers.messages <= LISTED_MAX
+            {
+                lists.insert(key.clone(), VecDeque::from([seq]));
+            }
+        });
+        lists.retain(|subject, list| match self.map.get(subject) {
+            Some(numbers) if numbers.messages == list.len() as u64 => {
+                numbers.settle(list);
+                list.len() > 1
+            }
+            // Some of them cannot be read.
+            _ => false,
+        });
+        self.walked.set(0);
+        self.lists.replace(Some(lists));
+    }
+
+    /// The lowest sequence above `seq` at which a record of a wanted subject may lie; `None` when there is none.
+    pub(crate) fn next_above(&self, seq: u64, wanted: impl Fn(&[u8]) -> bool) -> Option<u64> {
+        let lists = self.lists.borrow();
+        let mut nearest = None;
+        for (subject, numbers) in self.unordered().filter(|(subject, _)| wanted(subject)) {
+            let (first, last) = (numbers.first.get().seq, numbers.last.get().seq);
+            if last <= seq {
+                continue;
+            }
+            let next = if first > seq {
+                first
+            } else if let Some(list) = lists.as_ref().and_then(|lists| lists.get(subject)) {
+                list.get(list.partition_point(|at| *at <= seq)).copied().unwrap_or(last)
+            } else {
+                seq.saturating_add(1)
+            };
+            nearest = Some(nearest.map_or(next, |nearest: u64| nearest.min(next)));
+        }
+        nearest
+    }
+
     /// As it was stored.
     pub(crate) fn load(&mut self, subject: Bytes, numbers: Numbers) {
         self.map.insert(subject, numbers);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.map = HashMap::default();
+        *self = Self::default();
     }
 
     /// Every subject, in no order.

@@ -13,8 +13,15 @@ use crate::log::{LogId, LogState, Next, Record, SubjectState};
 
 use crate::subjects::{Bound, Numbers};
 
-/// Records examined without a match before the subjects are asked whether there can be one.
+/// Records examined without a match before the subjects are asked where the next one may be.
 const PATIENCE: usize = 64;
+
+/// What a search for a match has come to.
+enum Step {
+    Found(Next),
+    /// There is none before this sequence.
+    To(u64),
+}
 
 /// Decides whether a subject is wanted.
 pub type Matcher<'a> = &'a dyn Fn(&[u8]) -> bool;
@@ -70,29 +77,37 @@ impl Store {
     ) -> Result<Next, ReadError> {
         let log = self.log(log)?;
         let up_to = up_to.min(log.last_seq);
-        let mut examined = 0;
-        let mut asked = false;
-        let found = log.scan(self.source(), from, up_to, Way::Up, &mut |view| {
-            let seq = view.frame.seq;
-            if examined >= budget {
-                return ControlFlow::Break(Next::More(seq));
-            }
-            if matcher.is_none_or(|wanted| wanted(view.frame.subject)) {
-                return ControlFlow::Break(Next::Record(view.record()));
-            }
-            examined += 1;
-            if !asked && examined >= PATIENCE && log.subjects.len() <= budget as u64 {
-                asked = true;
-                let possible = log.subjects.unordered().any(|(subject, numbers)| {
-                    numbers.last.get().seq > seq && matcher.is_none_or(|wanted| wanted(subject))
-                });
-                if !possible {
-                    return ControlFlow::Break(Next::End);
+        let subjects = usize::try_from(log.subjects.len()).unwrap_or(usize::MAX);
+        let patience = PATIENCE.max(subjects / 16);
+        let (mut from, mut examined) = (from, 0);
+        loop {
+            let mut misses = 0;
+            let found = log.scan(self.source(), from, up_to, Way::Up, &mut |view| {
+                let seq = view.frame.seq;
+                if examined >= budget {
+                    return ControlFlow::Break(Step::Found(Next::More(seq)));
                 }
+                let Some(wanted) = matcher.filter(|wanted| !wanted(view.frame.subject)) else {
+                    return ControlFlow::Break(Step::Found(Next::Record(view.record())));
+                };
+                examined += 1;
+                misses += 1;
+                if misses < patience || subjects > budget {
+                    return ControlFlow::Continue(());
+                }
+                misses = 0;
+                match log.subjects.next_above(seq, wanted) {
+                    None => ControlFlow::Break(Step::Found(Next::End)),
+                    Some(next) if next > seq + 1 => ControlFlow::Break(Step::To(next)),
+                    Some(_) => ControlFlow::Continue(()),
+                }
+            })?;
+            match found {
+                Some(Step::To(next)) => from = next,
+                Some(Step::Found(next)) => return Ok(next),
+                None => return Ok(Next::End),
             }
-            ControlFlow::Continue(())
-        })?;
-        Ok(found.unwrap_or(Next::End))
+        }
     }
 
     /// The last record at or below `up_to` whose subject matches.
@@ -215,7 +230,9 @@ impl Store {
             first = if first.exact { first } else { last };
             last = first;
         }
+        let mut walked = 0;
         let mut at = |view: &View<'_>| {
+            walked += 1;
             if view.frame.subject == subject {
                 ControlFlow::Break(view.frame.seq)
             } else {
@@ -234,6 +251,93 @@ impl Store {
         }
         numbers.first.set(first);
         numbers.last.set(last);
+        if log.subjects.walked(walked, log.messages) {
+            self.list_subjects(log);
+        }
         SubjectState { messages: numbers.messages, first_seq: first.seq, last_seq: last.seq }
+    }
+    /// One pass over all records; damaged ones are passed over.
+    fn list_subjects(&self, log: &Log) {
+        log.subjects.list(|visit| {
+            let mut from = log.first_seq;
+            loop {
+                let scanned = log.scan(self.source(), from, log.last_seq, Way::Up, &mut |view| {
+                    visit(view.frame.subject, view.frame.seq);
+                    ControlFlow::<()>::Continue(())
+                });
+                match scanned {
+                    Err(ReadError::Damaged { last, .. }) => from = last.saturating_add(1),
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::log::{Cost, Layout, LogSpec, Medium};
+    use crate::simulated::Simulated;
+    use crate::store::Options;
+
+    /// Three records on each of many subjects, in an order that is as good as random.
+    fn churn(store: &mut Store, log: LogId, subjects: u64, records: std::ops::Range<u64>) {
+        for seq in records {
+            let subject = format!("s.{}", seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & (subjects - 1));
+            store.append(log, seq, 0, subject.as_bytes(), b"", b"payload").expect("staged");
+            while let Some(state) = store.subject(log, subject.as_bytes())
+                && state.messages > 3
+            {
+                assert_eq!(store.evict(log, &[state.first_seq]), 1);
+            }
+            if seq % 100 == 0 {
+                store.seal(Box::new(|sealed| sealed.expect("durable")));
+                store.process();
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_per_subject_costs_the_same_however_many_subjects_there_are() {
+        for medium in [Medium::Disk, Medium::Memory] {
+            let disk = Arc::new(Simulated::new());
+            let options = Options { is_threaded: false, ..Options::default() };
+            let mut store = Store::open(disk.clone(), options.clone()).expect("opened");
+            let cost = Cost { per_record: 0, per_headers: 0 };
+            let spec = LogSpec { medium, layout: Layout::Rows, cost, first_seq: 1 };
+            let log = store.create_log(spec).expect("staged");
+            churn(&mut store, log, 4096, 1..30_000);
+            // Each walk would pass over thousands of records; few are enough to make the one pass.
+            let listed = store.logs[&log].subjects.walks();
+            churn(&mut store, log, 4096, 30_000..60_000);
+            assert_eq!(store.logs[&log].subjects.walks(), listed, "no walk after the pass");
+            if medium == Medium::Disk {
+                store.close().expect("closed");
+                store = Store::open(disk, options).expect("opened again");
+                churn(&mut store, log, 4096, 60_000..61_000);
+                let listed = store.logs[&log].subjects.walks();
+                churn(&mut store, log, 4096, 61_000..62_000);
+                assert_eq!(store.logs[&log].subjects.walks(), listed, "nor after a restart");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rare_subject_is_found_without_looking_at_all_records() {
+        let options = Options { is_threaded: false, ..Options::default() };
+        let mut store = Store::open(Arc::new(Simulated::new()), options).expect("opened");
+        let cost = Cost { per_record: 0, per_headers: 0 };
+        let spec = LogSpec { medium: Medium::Disk, layout: Layout::Blocks, cost, first_seq: 1 };
+        let log = store.create_log(spec).expect("staged");
+        for seq in 1..=20_000 {
+            let subject: &[u8] = if seq == 19_000 { b"rare" } else { b"common" };
+            store.append(log, seq, 0, subject, b"", b"").expect("staged");
+        }
+        let next = |from| store.next(log, from, u64::MAX, Some(&|subject| subject == b"rare"), 200);
+        assert!(matches!(next(1), Ok(Next::Record(record)) if record.seq == 19_000));
+        assert_eq!(next(19_001).expect("read"), Next::End);
     }
 }
