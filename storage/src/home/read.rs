@@ -50,6 +50,16 @@ pub(crate) struct Block {
 impl Block {
     /// Index of the first record at or above `seq`.
     pub(crate) fn position(&self, seq: u64) -> usize {
+        let Some(((front, ..), (back, ..))) = self.records.first().zip(self.records.last()) else { return 0 };
+        if seq > *back {
+            return self.records.len();
+        }
+        // Without gaps the index is the distance to the front.
+        if let Ok(guess) = usize::try_from(seq.saturating_sub(*front))
+            && self.records.get(guess).is_some_and(|(at, ..)| *at == seq)
+        {
+            return guess;
+        }
         self.records.partition_point(|(at, ..)| *at < seq)
     }
 

@@ -31,11 +31,11 @@ impl<'a> View<'a> {
 
     /// The record, sharing its bytes where they are shared.
     pub(crate) fn record(&self) -> Record {
-        let whole = match &self.whole {
-            Whole::Placed(segments, place) => segments.share(*place),
-            Whole::Shared(bytes) => (*bytes).clone(),
+        let record = match &self.whole {
+            Whole::Placed(segments, place) => record_of(&segments.share(*place)),
+            Whole::Shared(bytes) => record_of(bytes),
         };
-        record_of(&whole).expect("the bytes of a view are a record")
+        record.expect("the bytes of a view are a record")
     }
 }
 
@@ -201,12 +201,12 @@ impl Log {
         }
         match self.spec.layout {
             Layout::Blocks => {
-                // The block that holds `low` begins at or before it.
-                let start = self.blocks.range(..=low).next_back().map_or(low, |(first, _)| *first);
-                for (&first, meta) in way.over(self.blocks.range(start..=high)) {
-                    if meta.last_seq < low {
-                        continue;
-                    }
+                // The block that holds `low` begins at or before it, and most scans end there: what lies behind is
+                // looked for when it is reached.
+                let holding = self.blocks.range(..=low).next_back().filter(|(_, meta)| meta.last_seq >= low);
+                let behind = low.checked_add(1).filter(|behind| *behind <= high);
+                let behind = behind.into_iter().flat_map(|behind| self.blocks.range(behind..=high));
+                for (&first, meta) in way.over(holding.into_iter().chain(behind)) {
                     let block = self.block(source, first, meta)?;
                     let found =
                         self.scan_block(&block, low.max(first), high.min(meta.last_seq), way, visit)?;
