@@ -29,8 +29,6 @@ use crate::sys::task;
 
 /// What is staged goes to the journal at this size at the latest.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// Messages that the engine may hold before they go where their receivers' limits count.
-const ANSWERS_MAX: usize = 4096;
 /// Bytes that may wait in the inbox; beyond them publishes are refused with 10167, as nats-server does at this size.
 const INBOX_BYTES_MAX: usize = 128 << 20;
 /// What a waiting message costs besides its own bytes.
@@ -61,9 +59,6 @@ pub enum StartError {
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// What the store holds cannot be brought back.
-    #[error("cannot restore JetStream from the store: {0}")]
-    Restore(String),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -107,7 +102,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         last_now: 0,
         failure: None,
     };
-    worker.restore().map_err(StartError::Restore)?;
+    worker.restore();
     worker.engine.resume_mirrors(worker.last_now, &mut worker.store, &worker.broker);
     let thread = task::thread("jetstream", move || worker.run())?;
     Ok(Driver { inbox, thread })
@@ -149,8 +144,7 @@ impl Worker {
             for input in batch.drain(..) {
                 let now = self.now();
                 self.engine.handle(now, input, &mut self.store, &self.broker);
-                if self.store.staged_bytes() >= CHUNK_BYTES_MAX || self.engine.outputs().len() >= ANSWERS_MAX
-                {
+                if self.store.staged_bytes() >= CHUNK_BYTES_MAX || self.engine.outputs().is_full() {
                     // Mirrors of streams in memory come first: what is acknowledged is copied, or noted as not yet copied.
                     self.engine.handle_durable(now, &mut self.store, &self.broker);
                     self.release();
@@ -176,7 +170,7 @@ impl Worker {
         if self.store.refusing().is_none()
             && let Some(reason) = self.failure.take()
         {
-            self.rebuild(reason);
+            self.rebuild(&reason);
         }
         let now = self.now();
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
@@ -209,34 +203,26 @@ impl Worker {
     }
 
     /// Brings all streams and consumers back from the store, at the start and after a failed sync.
-    fn restore(&mut self) -> Result<(), String> {
+    fn restore(&mut self) {
         let now = self.now();
-        self.engine.restore(now, &mut self.store, &self.broker).map_err(|error| error.to_string())?;
+        self.engine.restore(now, &mut self.store, &self.broker);
         self.release();
-        Ok(())
     }
 
     /// Once the store has recovered from a failed write it holds what was answered and nothing else; the state machines
-    /// on top know more than that. They are thrown away and made anew. Waiting pulls are told to come again. Until that
-    /// succeeds nothing is served, and the next turn tries again.
-    fn rebuild(&mut self, reason: String) {
+    /// on top know more than that. They are thrown away and made anew. Waiting pulls are told to come again.
+    fn rebuild(&mut self, reason: &str) {
         let now = self.now();
         self.engine.dismiss(now, &mut self.store, &self.broker);
         let outputs = self.engine.outputs();
         self.broker.publish_all(outputs.take_now().iter().map(routed));
         let failed: Vec<_> =
-            outputs.take_held().into_iter().filter_map(|held| held.failed(&reason)).collect();
+            outputs.take_held().into_iter().filter_map(|held| held.failed(reason)).collect();
         self.broker.publish_all(failed.iter().map(routed));
         self.hearing.forget_all();
         self.engine = Engine::new(self.config.clone());
-        match self.restore() {
-            Ok(()) => tracing::warn!("JetStream writes again; it goes on from what was acknowledged"),
-            Err(error) => {
-                tracing::error!("JetStream cannot go on: {error}");
-                self.engine = Engine::new(self.config.clone());
-                self.failure = Some(reason);
-            }
-        }
+        self.restore();
+        tracing::warn!("JetStream writes again; it goes on from what was acknowledged");
     }
 
     fn close(mut self) -> Result<(), String> {

@@ -14,18 +14,18 @@ use bytes::Bytes;
 use weir_protocol::header;
 use weir_protocol::jetstream::api::REQUIRED_API_LEVEL;
 use weir_protocol::jetstream::direct;
-use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::json::{self, Timestamp};
-use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
+use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::{LogId, Store};
 
 use super::api::ApiStats;
-use super::consumer::{CloseReason, Interest};
+use super::consumer::{CloseReason, Interest, View};
 use super::input::{Input, Tag};
 use super::origin::Progress;
 use super::output::{Hearing, Message, Outputs};
+use super::restore::Offline;
+use super::stream::Stream;
 use super::stream::config::{HOLD, Neighbours};
-use super::stream::{CONFIG_KEY, CREATED_KEY, Stream, log_spec};
 use crate::sys::random::Random;
 
 /// What is fixed for the life of an engine.
@@ -70,6 +70,23 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The world as a consumer of the stream with this log and configuration sees it.
+    pub(super) fn view<'a>(&'a mut self, log: LogId, config: &'a StreamConfig) -> View<'a> {
+        View {
+            store: self.store,
+            log,
+            stream: &config.name,
+            config,
+            interest: self.interest,
+            random: &self.config.random,
+            now: self.now,
+            domain: &self.config.domain,
+            api_level: self.config.api_level,
+            max_payload: self.config.max_payload,
+            outputs: self.outputs,
+        }
+    }
+
     /// Whether a request asks for more than this server has.
     pub(super) fn lacks_level(&self, headers: &[u8]) -> bool {
         if headers.is_empty() {
@@ -129,9 +146,15 @@ pub struct Engine {
     touched: BTreeSet<u32>,
     /// Consumers that may have something to deliver.
     pub(super) touched_consumers: BTreeSet<u64>,
+    /// Those of them that wait until there is room for what they deliver.
+    pub(super) undriven: BTreeSet<u64>,
+    /// Whose turn to deliver it is.
+    pub(super) next_driven: u64,
     /// Streams that copy and may have something to copy.
     hungry: BTreeSet<u32>,
     timers: BTreeSet<(i64, u32)>,
+    /// Streams that the store keeps and that cannot be served, by log.
+    pub(super) offline: BTreeMap<u32, Offline>,
     pub(super) api: ApiStats,
 }
 
@@ -187,69 +210,23 @@ impl Engine {
             dependents: BTreeMap::new(),
             touched: BTreeSet::new(),
             touched_consumers: BTreeSet::new(),
+            undriven: BTreeSet::new(),
+            next_driven: 0,
             hungry: BTreeSet::new(),
             timers: BTreeSet::new(),
+            offline: BTreeMap::new(),
             api: ApiStats::default(),
         }
     }
 
-    /// Takes up the streams and consumers that the store keeps, and asks to hear what concerns them.
-    ///
-    /// # Errors
-    /// When the store holds a stream that cannot be read: it is named.
-    pub fn restore(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) -> Result<(), ApiError> {
+    /// Takes up the streams and consumers that the store keeps, and asks to hear what concerns them. What is damaged is
+    /// offline: named in the log, in lists, and in the answer to each request to it.
+    pub fn restore(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
         for filter in API_FILTERS {
             self.outputs
                 .hear(Hearing::Subscribe { filter: Bytes::from_static(filter.as_bytes()), tag: Tag::Api });
         }
-        for log in store.logs().into_iter().filter(|log| log.0 != 0) {
-            self.restore_stream(log, now, store, interest)?;
-        }
-        let restored: Vec<u32> = self.streams.keys().copied().collect();
-        for id in restored {
-            self.depend(id);
-            self.hungry.insert(id);
-            self.touched.insert(id);
-        }
-        Ok(())
-    }
-
-    fn restore_stream(
-        &mut self,
-        log: LogId,
-        now: i64,
-        store: &mut Store,
-        interest: &dyn Interest,
-    ) -> Result<(), ApiError> {
-        let Some(text) = store.attribute(log, CONFIG_KEY) else { return Ok(()) };
-        let damaged = |what: &dyn std::fmt::Display| {
-            error::STREAM_GENERAL_ERROR.with(format!("log {} holds no readable stream: {what}", log.0))
-        };
-        let config: StreamConfig = json::decode_lenient(&text).map_err(|error| damaged(&error))?;
-        let created = store.attribute(log, CREATED_KEY).and_then(|bytes| bytes[..].try_into().ok());
-        let created =
-            created.map(i64::from_le_bytes).ok_or_else(|| damaged(&"it has no time of creation"))?;
-        let log = if config.storage == StorageType::Memory && config.mirror.is_some() {
-            // A mirror's sequences are its origin's: an empty one starts again under a new log.
-            let failed = |error: weir_storage::StageError| error::STREAM_STORE_FAILED.with(error);
-            let kept = store.attributes(log, b"consumer/");
-            store.drop_log(log).map_err(failed)?;
-            let log = store.create_log(log_spec(&config)).map_err(failed)?;
-            for (key, value) in kept {
-                store.set_attribute(log, &key, &value).map_err(failed)?;
-            }
-            store.set_attribute(log, CONFIG_KEY, &text).map_err(failed)?;
-            store.set_attribute(log, CREATED_KEY, &created.to_le_bytes()).map_err(failed)?;
-            log
-        } else {
-            log
-        };
-        let mut context = context!(self, now, store, interest);
-        let stream = Stream::restore(log, config, created, &mut context)?;
-        self.names.insert(stream.config.name.clone(), log.0);
-        self.streams.insert(log.0, stream);
-        self.listen(log.0, None);
-        self.restore_consumers(log.0, now, store, interest)
+        self.restore_streams(now, store, interest);
     }
 
     /// What was said since the last call of its `take_*`.
@@ -421,7 +398,7 @@ impl Engine {
         if !self.hungry.is_empty() || !self.touched_consumers.is_empty() {
             return Some(0);
         }
-        self.timers.first().map(|(due, _)| *due)
+        [self.timers.first().map(|(due, _)| *due), self.restore_timeout()].into_iter().flatten().min()
     }
 
     /// Time passed.
@@ -438,6 +415,7 @@ impl Engine {
             self.touched.insert(id);
             self.time_out_consumers(id, now, store, interest);
         }
+        self.restore_again(now, store, interest);
         self.handle_durable(now, store, interest);
     }
 

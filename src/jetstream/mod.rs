@@ -9,6 +9,7 @@ pub mod input;
 mod origin;
 pub mod output;
 mod restart;
+mod restore;
 pub mod stream;
 
 pub use engine::{Engine, EngineConfig};

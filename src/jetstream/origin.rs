@@ -19,6 +19,8 @@ use super::stream::{Incoming, Refusal, Stream, unreadable};
 const COPY_BYTES: usize = 512 * 1024;
 /// A copy in one go looks at no more records of the origin than this.
 const COPY_RECORDS: usize = 16_384;
+/// What the header of a copy and the kept position take besides names and subjects, at most.
+const COPY_OVERHEAD: usize = 256;
 /// How long a copy that failed waits, in nanoseconds.
 const RETRY: i64 = 1_000_000_000;
 /// How often an origin is heard of at least, in nanoseconds.
@@ -44,6 +46,8 @@ pub(super) struct Source {
     pub(super) index_name: String,
     /// The origin's log and the next sequence to take, once known.
     position: Option<(u32, u64)>,
+    /// The position that is staged.
+    kept: Option<(u32, u64)>,
     contact: Contact,
 }
 
@@ -89,7 +93,13 @@ impl Contact {
 
 impl Source {
     pub(super) fn new(config: StreamSource) -> Self {
-        Self { index_name: config.index_name(), config, position: None, contact: Contact::default() }
+        Self {
+            index_name: config.index_name(),
+            config,
+            position: None,
+            kept: None,
+            contact: Contact::default(),
+        }
     }
 
     fn key(&self) -> Vec<u8> {
@@ -115,7 +125,7 @@ fn start_seq(config: &StreamSource, origin: &Stream, context: &Context<'_>) -> R
     let state = origin.state(context.store);
     match config.opt_start_time.and_then(|time| time.nanos()) {
         Some(time) => {
-            let found = context.store.seek_time(origin.log, time).map_err(|error| unreadable(&error))?;
+            let found = origin.seek_time(time, context.store).map_err(|error| unreadable(&error))?;
             Ok(found.unwrap_or(state.last_seq + 1))
         }
         None => Ok(config.opt_start_seq.max(1)),
@@ -250,10 +260,13 @@ impl Stream {
             return Progress::Done;
         }
         let mut source = std::mem::replace(source, Source::new(StreamSource::default()));
-        let before = source.position;
         let outcome = self.copy_from_source(&mut source, origin, context);
         let kept = match source.position {
-            Some(position) if before != Some(position) => self.keep_position(&source, position, context),
+            Some(position) if source.kept != Some(position) => {
+                let kept = self.keep_position(&source, position, context);
+                source.kept = if kept.is_ok() { Some(position) } else { source.kept };
+                kept
+            }
             _ => Ok(()),
         };
         let progress = match outcome.and_then(|progress| kept.map(|()| progress)) {
@@ -285,18 +298,27 @@ impl Stream {
         context.store.set_attribute(self.log, &source.key(), &value).map_err(|error| store_failed(&error))
     }
 
+    /// The position that is kept for a source.
+    fn read_position(&self, source: &Source, context: &Context<'_>) -> Result<Option<(u32, u64)>, ApiError> {
+        let Some(value) = context.store.attribute(self.log, &source.key()) else { return Ok(None) };
+        let parts = value.split_at_checked(4).and_then(|(origin, next)| {
+            Some((u32::from_le_bytes(origin.try_into().ok()?), u64::from_le_bytes(next.try_into().ok()?)))
+        });
+        let damaged = || error::STREAM_GENERAL_ERROR.with("the kept position of the source cannot be read");
+        parts.map(Some).ok_or_else(damaged)
+    }
+
     fn copy_from_source(
         &mut self,
         source: &mut Source,
         origin: &Stream,
         context: &mut Context<'_>,
     ) -> Result<Progress, ApiError> {
-        let kept = source.position.or_else(|| {
-            let value = context.store.attribute(self.log, &source.key())?;
-            let (origin, next) = value.split_at_checked(4)?;
-            Some((u32::from_le_bytes(origin.try_into().ok()?), u64::from_le_bytes(next.try_into().ok()?)))
-        });
-        let mut next = match kept {
+        if source.position.is_none() {
+            source.kept = self.read_position(source, context)?;
+            source.position = source.kept;
+        }
+        let mut next = match source.position {
             Some((log, next)) if log == origin.log.0 => next,
             _ => start_seq(&source.config, origin, context)?,
         };
@@ -314,6 +336,10 @@ impl Stream {
                 Next::Record(record) => {
                     bytes += record.subject.len() + record.headers.len() + record.payload.len();
                     records += 1;
+                    // A copy goes with the position behind it: with only one of them a restart copies twice.
+                    let size = record.subject.len() * 2 + record.headers.len() + record.payload.len();
+                    let more = source.index_name.len() * 2 + COPY_OVERHEAD;
+                    context.store.admits(3, size + more).map_err(|error| store_failed(&error))?;
                     self.source_record(source, &record, context)?;
                     record.seq + 1
                 }

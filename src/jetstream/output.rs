@@ -36,6 +36,8 @@ pub enum Failure {
     Publish(Bytes),
     /// An API response of this type (`stream_create_response`, ...): error 10077.
     Api(&'static str),
+    /// The answer to a direct get: status 500.
+    Status,
 }
 
 /// A message that waits until everything staged before it is durable.
@@ -59,6 +61,10 @@ impl Held {
                 json::encode(&PubAck { error: Some(error), stream, ..PubAck::default() })
             }
             Failure::Api(name) => json::encode(&ApiResponse::failed(name, error)),
+            Failure::Status => {
+                let headers = format!("NATS/1.0 500 {error}\r\n\r\n").into();
+                return Some(Message { payload: Bytes::new(), headers, ..self.message });
+            }
         };
         Some(Message { payload: text.into(), headers: Bytes::new(), ..self.message })
     }
@@ -95,11 +101,30 @@ pub enum Hearing {
     },
 }
 
+impl Message {
+    /// Bytes it takes while it waits.
+    fn weight(&self) -> usize {
+        let Self { to, subject, reply, headers, payload } = self;
+        MESSAGE_BYTES + to.len() + subject.len() + reply.len() + headers.len() + payload.len()
+    }
+}
+
+/// From so many messages on they are to be let out.
+const MESSAGES_MAX: usize = 4_096;
+/// From so many bytes on they are to be let out.
+const BYTES_MAX: usize = 8 << 20;
+/// What a waiting message takes besides its own bytes.
+const MESSAGE_BYTES: usize = 128;
+
 /// What one run of the engine made.
 #[derive(Debug, Default)]
 pub struct Outputs {
     now: Vec<Message>,
     held: Vec<Held>,
+    /// Weight of what is to be sent now.
+    now_bytes: usize,
+    /// Weight of what is held.
+    held_bytes: usize,
     hearing: Vec<Hearing>,
     arena: BytesMut,
 }
@@ -107,12 +132,22 @@ pub struct Outputs {
 impl Outputs {
     /// Sends a message at once.
     pub fn now(&mut self, to: Bytes, subject: Bytes, reply: Bytes, headers: Bytes, payload: Bytes) {
-        self.now.push(Message { to, subject, reply, headers, payload });
+        self.push_now(Message { to, subject, reply, headers, payload });
+    }
+
+    fn push_now(&mut self, message: Message) {
+        self.now_bytes += message.weight();
+        self.now.push(message);
+    }
+
+    fn push_held(&mut self, held: Held) {
+        self.held_bytes += held.message.weight();
+        self.held.push(held);
     }
 
     /// Sends a status message (`NATS/1.0 404 No Messages`, ...) at once; `headers` is the whole block.
     pub fn status(&mut self, to: Bytes, headers: Bytes) {
-        self.now.push(Message { subject: to.clone(), to, headers, ..Message::default() });
+        self.push_now(Message { subject: to.clone(), to, headers, ..Message::default() });
     }
 
     /// Answers once everything staged so far is durable. Without a `to` there is nobody to answer.
@@ -124,13 +159,13 @@ impl Outputs {
     pub fn held_or(&mut self, to: Bytes, headers: Bytes, payload: Bytes, failure: Failure) {
         if !to.is_empty() {
             let message = Message { subject: to.clone(), to, reply: Bytes::new(), headers, payload };
-            self.held.push(Held { message, failure });
+            self.push_held(Held { message, failure });
         }
     }
 
     /// Sends a whole message once everything staged so far is durable.
     pub fn held_message(&mut self, message: Message) {
-        self.held.push(Held { message, failure: Failure::Silent });
+        self.push_held(Held { message, failure: Failure::Silent });
     }
 
     /// Changes what the engine hears; done before anything held of the same run is answered.
@@ -152,10 +187,16 @@ impl Outputs {
         if bytes.is_empty() { Bytes::new() } else { self.bytes(|out| out.put_slice(bytes)) }
     }
 
-    /// How many messages wait to be sent.
+    /// Whether so much waits that it is to be let out before more is made.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.now.len() + self.held.len()
+    pub fn is_full(&self) -> bool {
+        self.now.len() + self.held.len() >= MESSAGES_MAX || self.now_bytes + self.held_bytes >= BYTES_MAX
+    }
+
+    /// Bytes that what is held takes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Whether there is nothing to send.
@@ -166,6 +207,7 @@ impl Outputs {
 
     /// Takes what is to be sent now.
     pub fn take_now(&mut self) -> Vec<Message> {
+        self.now_bytes = 0;
         std::mem::take(&mut self.now)
     }
 
@@ -176,6 +218,7 @@ impl Outputs {
 
     /// Takes what is held.
     pub fn take_held(&mut self) -> Vec<Held> {
+        self.held_bytes = 0;
         std::mem::take(&mut self.held)
     }
 }

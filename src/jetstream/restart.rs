@@ -34,7 +34,7 @@ impl Engine {
         for (origin, mirrors) in by_origin {
             self.remember_ids(origin, &mirrors, now, store, interest);
             for mirror in mirrors {
-                self.note_unused(origin, mirror, now, store, interest);
+                self.note_unused(origin, mirror, store);
             }
         }
     }
@@ -59,14 +59,7 @@ impl Engine {
         }
     }
 
-    fn note_unused(
-        &mut self,
-        origin: u32,
-        mirror: u32,
-        now: i64,
-        store: &mut Store,
-        interest: &dyn Interest,
-    ) {
+    fn note_unused(&mut self, origin: u32, mirror: u32, store: &mut Store) {
         let Some(set_aside) = self.streams.get(&origin).map(|origin| origin.state(store).last_seq) else {
             return;
         };
@@ -75,10 +68,11 @@ impl Engine {
         if used >= set_aside {
             return;
         }
-        let noted = mirror.config.metadata.get(UNUSED).map(String::as_str).unwrap_or_default();
-        mirror.config.metadata.insert(UNUSED.to_owned(), with_range(noted, used + 1, set_aside));
-        let mut context = context!(self, now, store, interest);
-        if let Err(error) = mirror.keep_config(&mut context) {
+        let mut config = mirror.config.clone();
+        let noted = config.metadata.get(UNUSED).map(String::as_str).unwrap_or_default();
+        let noted = with_range(noted, used + 1, set_aside);
+        config.metadata.insert(UNUSED.to_owned(), noted);
+        if let Err(error) = mirror.take_config(config, store) {
             tracing::warn!(mirror = %mirror.config.name, %error, "sequences without messages are not noted");
         }
     }

@@ -177,6 +177,8 @@ json_struct! {
         pub streams: Vec<StreamInfo> => {"streams"},
         /// Names of streams that did not answer.
         pub missing: Vec<String> => {"missing" omit},
+        /// Streams that cannot be served, each with the reason.
+        pub offline: BTreeMap<String, String> => {"offline" omit},
     }
 }
 

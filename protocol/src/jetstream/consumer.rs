@@ -381,6 +381,8 @@ json_struct! {
         pub consumers: Vec<ConsumerInfo> => {"consumers"},
         /// Names of consumers that did not answer.
         pub missing: Vec<String> => {"missing" omit},
+        /// Consumers that cannot be served, each with the reason.
+        pub offline: BTreeMap<String, String> => {"offline" omit},
     }
 }
 

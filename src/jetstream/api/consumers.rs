@@ -14,6 +14,7 @@ use weir_storage::Store;
 use super::{Answer, Request, page};
 use crate::jetstream::consumer::{Consumer, Interest, Limits, config};
 use crate::jetstream::engine::{Engine, context};
+use crate::jetstream::hosting::stage_consumer;
 use crate::jetstream::output::Failure;
 use crate::jetstream::stream::config::is_valid_name;
 
@@ -21,8 +22,11 @@ impl Engine {
     /// The ids of a stream and one of its consumers.
     fn find_consumer(&self, stream: &str, name: &str) -> Result<(u32, u64), ApiError> {
         let id = self.find_stream(stream)?;
-        let consumer = self.streams.get(&id).and_then(|stream| stream.consumer_ids.get(name).copied());
-        consumer.map(|consumer| (id, consumer)).ok_or_else(|| error::CONSUMER_NOT_FOUND.error())
+        let stream = self.streams.get(&id).ok_or_else(|| error::STREAM_NOT_FOUND.error())?;
+        match stream.consumer_ids.get(name) {
+            Some(consumer) => Ok((id, *consumer)),
+            None => Err(stream.offline_consumer(name).unwrap_or_else(|| error::CONSUMER_NOT_FOUND.error())),
+        }
     }
 
     pub(super) fn create_consumer(
@@ -58,6 +62,9 @@ impl Engine {
         let Some(stream) = self.streams.get(&log) else { return Err(error::STREAM_NOT_FOUND.error()) };
         let mut wanted = asked.config;
         let named = if wanted.durable_name.is_empty() { &wanted.name } else { &wanted.durable_name };
+        if let Some(refusal) = stream.offline_consumer(named) {
+            return Err(refusal);
+        }
         let existing = stream.consumer_ids.get(named).copied();
         if let Some(consumer) = existing.and_then(|id| stream.consumers.get(&id)) {
             wanted.pause_until = consumer.config().pause_until;
@@ -89,13 +96,12 @@ impl Engine {
         }
         let Some(stream) = self.streams.get(&log) else { return Err(error::STREAM_NOT_FOUND.error()) };
         let mut context = context!(self, request.now, request.store, request.interest);
-        let consumer = Consumer::create(wanted, name, request.now, &mut stream.view(&mut context))?;
-        let id = self.host(log, consumer);
-        let mut context = context!(self, request.now, request.store, request.interest);
-        if let Some(stream) = self.streams.get(&log) {
-            stream.keep_consumer(id, &mut context)?;
-        }
-        Ok(id)
+        let mut consumer =
+            Consumer::create(wanted, name, request.now, &context.view(stream.log, &stream.config))?;
+        stage_consumer(&consumer, stream.log, context.store)?;
+        consumer.state_staged(request.now, context.outputs);
+        consumer.announce(&mut context.view(stream.log, &stream.config));
+        Ok(self.host(log, consumer))
     }
 
     /// The name of a new consumer, made up if the configuration has none.
@@ -138,12 +144,16 @@ impl Engine {
         Ok(json::encode(&ConsumerInfoResponse { response: ApiResponse::new("consumer_info_response"), info }))
     }
 
-    /// The consumers of a stream that are not the server's own, by name.
-    fn public_consumers(&self, log: u32) -> Vec<(String, u64)> {
+    /// The consumers of a stream that are not the server's own, by name: their ids, or why they are offline.
+    fn public_consumers(&self, log: u32) -> Vec<(String, Result<u64, String>)> {
         let Some(stream) = self.streams.get(&log) else { return Vec::new() };
-        let all = stream.consumer_ids.iter().map(|(name, id)| (name.clone(), *id));
-        all.filter(|(_, id)| stream.consumers.get(id).is_some_and(|consumer| !consumer.config().direct))
-            .collect()
+        let online = stream.consumers.iter().filter(|(_, consumer)| !consumer.config().direct);
+        let online = online.map(|(id, consumer)| (consumer.name().to_owned(), Ok(*id)));
+        let offline = stream.offline_consumers.iter();
+        let offline = offline.map(|(name, reason)| (name.clone(), Err(reason.clone())));
+        let mut all: Vec<_> = online.chain(offline).collect();
+        all.sort_unstable();
+        all
     }
 
     pub(super) fn consumer_names(&mut self, stream: &str, request: &mut Request<'_>) -> Answer {
@@ -165,21 +175,35 @@ impl Engine {
         let log = self.find_stream(stream)?;
         let consumers = self.public_consumers(log);
         let (page, offset) = page(consumers.len(), asked.offset, LIST_LIMIT);
-        let wanted = consumers.into_iter().skip(offset).take(LIST_LIMIT);
-        Ok(json::encode(&ConsumerListResponse {
-            response: ApiResponse::new("consumer_list_response"),
-            page,
-            consumers: wanted.filter_map(|(_, id)| self.describe_consumer(log, id, false, request)).collect(),
-            missing: Vec::new(),
-        }))
+        let response = ApiResponse::new("consumer_list_response");
+        let mut listed = ConsumerListResponse { response, page, ..ConsumerListResponse::default() };
+        for (name, found) in consumers.into_iter().skip(offset) {
+            match found {
+                Ok(id) => listed.consumers.extend(self.describe_consumer(log, id, false, request)),
+                Err(reason) => {
+                    listed.missing.push(name.clone());
+                    listed.offline.insert(name, reason);
+                }
+            }
+            if listed.consumers.len() >= LIST_LIMIT {
+                break;
+            }
+        }
+        Ok(json::encode(&listed))
     }
 
     pub(super) fn remove_consumer(&mut self, stream: &str, name: &str, request: &mut Request<'_>) -> Answer {
         if !request.is_empty() {
             return Err(error::NOT_EMPTY_REQUEST.error());
         }
-        let (log, id) = self.find_consumer(stream, name)?;
-        self.delete_consumer(log, id, request.now, request.store, request.interest);
+        let log = self.find_stream(stream)?;
+        let is_offline = self.streams.get(&log).is_some_and(|stream| stream.offline_consumer(name).is_some());
+        if is_offline {
+            self.forget_offline(log, name, request.store)?;
+        } else {
+            let (log, id) = self.find_consumer(stream, name)?;
+            self.delete_consumer(log, id, request.now, request.store, request.interest)?;
+        }
         Ok(json::encode(&SuccessResponse {
             response: ApiResponse::new("consumer_delete_response"),
             success: true,
@@ -190,12 +214,9 @@ impl Engine {
         let asked: PauseConsumerRequest = request.decode_optional()?.unwrap_or_default();
         let (log, id) = self.find_consumer(stream, name)?;
         let until = asked.pause_until.nanos();
-        self.with_consumer(id, request.now, request.store, request.interest, |consumer, view| {
-            consumer.pause(until, view);
-        });
-        let mut context = context!(self, request.now, request.store, request.interest);
-        if let Some(stream) = self.streams.get(&log) {
-            stream.keep_consumer(id, &mut context)?;
+        let consumer = self.streams.get(&log).and_then(|stream| stream.consumers.get(&id));
+        if let Some(paused) = consumer.map(|consumer| consumer.paused_until(until)) {
+            self.update_consumer(log, id, paused, (request.now, request.store, request.interest))?;
         }
         let remaining = until.map_or(0, |until| until.saturating_sub(request.now)).max(0);
         Ok(json::encode(&ConsumerPauseResponse {
@@ -262,11 +283,8 @@ impl Engine {
         } else {
             json::decode_lenient(request.body).map_err(|error| error::INVALID_JSON.with(error))?
         };
-        let Some(stream) = self.streams.get_mut(&log) else { return Err(error::CONSUMER_NOT_FOUND.error()) };
-        let mut context = context!(self, request.now, request.store, request.interest);
-        let reset = stream.with_consumer(id, &mut context, |consumer, view| consumer.reset(asked.seq, view));
-        let reset_seq = reset.ok_or_else(|| error::CONSUMER_NOT_FOUND.error())??;
-        self.touched_consumers.insert(id);
+        let world = (request.now, &mut *request.store, request.interest);
+        let reset_seq = self.set_consumer_back(log, id, asked.seq, world)?;
         let info = self.describe_consumer(log, id, true, request);
         let response = ApiResponse::new("consumer_reset_response");
         Ok(json::encode(&ConsumerResetResponse { response, info, reset_seq }))

@@ -82,6 +82,9 @@ impl Engine {
         let kind = response_type(&call);
         let mut request = Request { now, headers, body, store, interest };
         self.api.total += 1;
+        if only_reads(&call) && !interest.has(reply) {
+            return;
+        }
         let context = context!(self, now, request.store, interest);
         let lacks_level = context.lacks_level(headers) && !matches!(call, ApiCall::ConsumerCreate { .. });
         let answer = if lacks_level {
@@ -177,6 +180,21 @@ fn page(total: usize, offset: i64, limit: usize) -> (ApiPaged, usize) {
     let offset = usize::try_from(offset).unwrap_or(0).min(total);
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     (ApiPaged { total: number(total), offset: number(offset), limit: number(limit) }, offset)
+}
+
+/// Whether a call changes nothing: without somebody who waits for the answer there is nothing to do.
+fn only_reads(call: &ApiCall<'_>) -> bool {
+    matches!(
+        call,
+        ApiCall::AccountInfo
+            | ApiCall::StreamNames
+            | ApiCall::StreamList
+            | ApiCall::StreamInfo(_)
+            | ApiCall::MessageGet(_)
+            | ApiCall::ConsumerNames(_)
+            | ApiCall::ConsumerList(_)
+            | ApiCall::ConsumerInfo(..)
+    )
 }
 
 fn response_type(call: &ApiCall<'_>) -> &'static str {

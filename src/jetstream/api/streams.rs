@@ -13,10 +13,15 @@ use weir_protocol::subject;
 use super::{Answer, Request, page};
 use crate::jetstream::engine::{Engine, context};
 use crate::jetstream::stream::config::{self, SERVER_LEVEL, SERVER_VERSION};
-use crate::jetstream::stream::{Stream, log_spec};
+use crate::jetstream::stream::{Stream, stage_stream};
 
 /// Most deleted sequences that an info lists.
 const DELETED_MAX: usize = 1_000_000;
+
+fn deleted_text() -> String {
+    let response = ApiResponse::new("stream_delete_response");
+    json::encode(&SuccessResponse { response, success: true })
+}
 
 fn invalid(text: &str) -> ApiError {
     error::STREAM_INVALID_CONFIG.with(text)
@@ -26,9 +31,12 @@ impl Engine {
     /// The id of a stream.
     ///
     /// # Errors
-    /// 10059.
+    /// 10059; 10194 when it is offline.
     pub(super) fn find_stream(&self, name: &str) -> Result<u32, ApiError> {
-        self.names.get(name).copied().ok_or_else(|| error::STREAM_NOT_FOUND.error())
+        self.names.get(name).copied().ok_or_else(|| match self.find_offline(name) {
+            Some((_, offline)) => offline.error(),
+            None => error::STREAM_NOT_FOUND.error(),
+        })
     }
 
     pub(super) fn create_stream(&mut self, name: &str, request: &mut Request<'_>) -> Answer {
@@ -71,16 +79,18 @@ impl Engine {
     }
 
     fn add_stream(&mut self, wanted: StreamConfig, request: &mut Request<'_>) -> Result<u32, ApiError> {
+        if let Some((_, offline)) = self.find_offline(&wanted.name) {
+            return Err(offline.error());
+        }
         config::check_filters(&wanted)?;
         if self.overlaps(&wanted.subjects, None) {
             return Err(error::STREAM_SUBJECT_OVERLAP.error());
         }
-        let failed = |error: weir_storage::StageError| error::STREAM_CREATE.with(error);
-        let log = request.store.create_log(log_spec(&wanted)).map_err(failed)?;
+        let log = stage_stream(&wanted, request.now, &[], None, request.store)
+            .map_err(|error| error::STREAM_CREATE.with(error))?;
         let name = wanted.name.clone();
         let stream = Stream::new(log, wanted, request.now, &self.config.domain);
         let mut context = context!(self, request.now, request.store, request.interest);
-        stream.keep_config(&mut context)?;
         context.advise(&format!("$JS.EVENT.ADVISORY.STREAM.CREATED.{name}"), "stream_action", |fields| {
             fields.text_field("stream", &name);
             fields.text_field("action", "create");
@@ -99,6 +109,7 @@ impl Engine {
         let others = self.streams.iter().filter(|(id, _)| Some(**id) != except);
         others
             .flat_map(|(_, stream)| &stream.config.subjects)
+            .chain(self.offline_subjects())
             .any(|theirs| subjects.iter().any(|ours| subject::collide(ours.as_bytes(), theirs.as_bytes())))
     }
 
@@ -221,14 +232,18 @@ impl Engine {
         Ok(json::encode(&response))
     }
 
-    /// The streams whose subjects collide with `filter`, or all, by name.
-    fn filtered(&self, filter: &str) -> Vec<(String, u32)> {
-        let collides = |subject: &str| subject::collide(filter.as_bytes(), subject.as_bytes());
-        let wanted = |stream: &Stream| {
-            filter.is_empty() || stream.config.subjects.iter().any(|subject| collides(subject))
-        };
-        let all = self.names.iter().map(|(name, id)| (name.clone(), *id));
-        all.filter(|(_, id)| self.streams.get(id).is_some_and(wanted)).collect()
+    /// The streams whose subjects collide with `filter`, or all, by name: their ids, or why they are offline.
+    fn filtered(&self, filter: &str) -> Vec<(String, Result<u32, String>)> {
+        let collides = |subject: &String| subject::collide(filter.as_bytes(), subject.as_bytes());
+        let wanted = |config: &StreamConfig| filter.is_empty() || config.subjects.iter().any(collides);
+        let online = self.streams.values().filter(|stream| wanted(&stream.config));
+        let online = online.map(|stream| (stream.config.name.clone(), Ok(stream.log.0)));
+        let offline =
+            self.offline.values().filter(|offline| offline.config.as_ref().map_or(filter.is_empty(), wanted));
+        let offline = offline.map(|offline| (offline.name.clone(), Err(offline.reason.clone())));
+        let mut all: Vec<_> = online.chain(offline).collect();
+        all.sort_unstable();
+        all
     }
 
     pub(super) fn stream_names(&mut self, request: &mut Request<'_>) -> Answer {
@@ -248,23 +263,35 @@ impl Engine {
         let asked: StreamListRequest = request.decode_optional()?.unwrap_or_default();
         let streams = self.filtered(&asked.subject);
         let (page, offset) = page(streams.len(), asked.page.offset, LIST_LIMIT);
-        let wanted: Vec<u32> = streams.into_iter().skip(offset).take(LIST_LIMIT).map(|(_, id)| id).collect();
-        Ok(json::encode(&StreamListResponse {
-            response: ApiResponse::new("stream_list_response"),
-            page,
-            streams: wanted.into_iter().filter_map(|id| self.describe(id, request)).collect(),
-            missing: Vec::new(),
-        }))
+        let response = ApiResponse::new("stream_list_response");
+        let mut listed = StreamListResponse { response, page, ..StreamListResponse::default() };
+        for (name, found) in streams.into_iter().skip(offset) {
+            match found {
+                Ok(id) => listed.streams.extend(self.describe(id, request)),
+                Err(reason) => {
+                    listed.missing.push(name.clone());
+                    listed.offline.insert(name, reason);
+                }
+            }
+            if listed.streams.len() >= LIST_LIMIT {
+                break;
+            }
+        }
+        Ok(json::encode(&listed))
     }
 
     pub(super) fn delete_stream(&mut self, name: &str, request: &mut Request<'_>) -> Answer {
         if !request.is_empty() {
             return Err(error::NOT_EMPTY_REQUEST.error());
         }
+        if let Some(deleted) = self.delete_offline(name, request.store) {
+            deleted?;
+            return Ok(deleted_text());
+        }
         let id = self.find_stream(name)?;
-        self.delete_consumers(id, request.now, request.store, request.interest);
         let Some(stream) = self.streams.get(&id) else { return Err(error::STREAM_NOT_FOUND.error()) };
         request.store.drop_log(stream.log).map_err(|error| error::STREAM_DELETE.with(error))?;
+        self.end_consumers(id, request.now, request.store, request.interest);
         let Some(stream) = self.streams.remove(&id) else { return Err(error::STREAM_NOT_FOUND.error()) };
         self.names.remove(name);
         self.listen_no_more(id, &stream.config);
@@ -274,10 +301,7 @@ impl Engine {
             fields.text_field("stream", name);
             fields.text_field("action", "delete");
         });
-        Ok(json::encode(&SuccessResponse {
-            response: ApiResponse::new("stream_delete_response"),
-            success: true,
-        }))
+        Ok(deleted_text())
     }
 
     pub(super) fn purge_stream(&mut self, name: &str, request: &mut Request<'_>) -> Answer {

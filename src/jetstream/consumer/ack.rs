@@ -9,6 +9,9 @@ use super::advisory::Delivery;
 use super::unacked::Position;
 use super::{Consumer, View};
 
+/// Most acknowledgements that wait for an answer while the store takes no state; those beyond stay without one.
+pub(super) const WAITING_MAX: usize = 2_048;
+
 impl Consumer {
     /// Takes an acknowledgement.
     pub(super) fn take_ack(&mut self, subject: &[u8], reply: &Bytes, body: &[u8], view: &mut View<'_>) {
@@ -45,8 +48,20 @@ impl Consumer {
             None => true,
         };
         if answered && !reply.is_empty() && delivery.stream_seq > 0 {
-            self.keeping.must(view.now);
+            self.answer_when_kept(reply, view);
+        }
+    }
+
+    /// Answers an acknowledgement once the state that has it is staged and durable.
+    fn answer_when_kept(&mut self, reply: &Bytes, view: &mut View<'_>) {
+        if !self.keeping.is_state_kept() {
             view.outputs.held(reply.clone(), Bytes::new(), Bytes::new());
+            return;
+        }
+        self.keeping.must(view.now);
+        if self.waiting.len() < WAITING_MAX {
+            // Copied: it may outlive the buffer it came in.
+            self.waiting.push(Bytes::copy_from_slice(reply));
         }
     }
 

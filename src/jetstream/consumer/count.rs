@@ -4,9 +4,12 @@
 //! ([`Count::appended`]). Removals within it are subtracted one by one, or make it stale: then it is taken anew from
 //! the store when it is needed. Exactness matters: clients end "the initial values" at a count of zero.
 
-use weir_storage::ReadError;
+use weir_storage::{Next, ReadError};
 
 use super::{Consumer, View};
+
+/// Records looked at in one search.
+const SEARCH: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(super) struct Count {
@@ -52,7 +55,12 @@ impl Consumer {
         let mut from = self.next_seq;
         if let Some(skip) = &self.skip {
             for seq in &skip.seqs {
-                value = value.saturating_add(u64::from(view.store.get(view.log, *seq)?.is_some()));
+                let is_there = match view.store.get(view.log, *seq) {
+                    Ok(found) => found.is_some(),
+                    Err(ReadError::Damaged { .. }) => false,
+                    Err(error) => return Err(error),
+                };
+                value = value.saturating_add(u64::from(is_there));
             }
             from = skip.resume.saturating_add(1);
         }
@@ -81,8 +89,33 @@ impl Consumer {
         self.skip.as_ref().map_or(self.next_seq, |skip| skip.resume.saturating_add(1))
     }
 
-    /// How many wanted records there are from `from` on.
+    /// How many wanted records there are from `from` on. Damaged ones do not count: whether they are wanted is not known,
+    /// and delivery stands still where they begin.
     fn count_from(&self, from: u64, view: &View<'_>) -> Result<u64, ReadError> {
+        match self.count_undamaged(from, view) {
+            Err(ReadError::Damaged { .. }) => self.count_around_damage(from, view),
+            counted => counted,
+        }
+    }
+
+    fn count_around_damage(&self, mut from: u64, view: &View<'_>) -> Result<u64, ReadError> {
+        let matcher = |subject: &[u8]| self.filter.matches(subject);
+        let mut count = 0u64;
+        loop {
+            match view.store.next(view.log, from, u64::MAX, Some(&matcher), SEARCH) {
+                Ok(Next::Record(record)) => {
+                    count = count.saturating_add(1);
+                    from = record.seq.saturating_add(1);
+                }
+                Ok(Next::More(seq)) => from = seq,
+                Ok(Next::End) => return Ok(count),
+                Err(ReadError::Damaged { last, .. }) => from = last.saturating_add(1),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn count_undamaged(&self, from: u64, view: &View<'_>) -> Result<u64, ReadError> {
         let (store, log) = (view.store, view.log);
         if self.filter.is_all() {
             return store.count(log, from, None);

@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 use weir_protocol::jetstream::consumer::ConsumerConfig;
-use weir_protocol::jetstream::{ApiError, Timestamp, pull};
+use weir_protocol::jetstream::{Timestamp, pull};
 
 use super::filter::Filter;
 use super::pull::earliest;
-use super::start::unreadable;
 use super::{Consumer, Mode, View};
 
 const MILLISECOND: i64 = 1_000_000;
@@ -73,15 +72,10 @@ impl Consumer {
         pause_end(&self.config)
     }
 
-    pub(super) fn set_pause(&mut self, until: Option<i64>, view: &mut View<'_>) {
-        let old = self.pause_end();
-        self.config.pause_until = until.map(Timestamp);
-        super::config::set_level_needed(&mut self.config);
-        if old != until {
-            self.lifecycle.paused_until = until.filter(|end| view.now < *end);
-            self.advise_pause(view);
-            self.wants_drive = true;
-        }
+    pub(super) fn config_paused(&self, until: Option<i64>) -> ConsumerConfig {
+        let mut config = ConsumerConfig { pause_until: until.map(Timestamp), ..self.config.clone() };
+        super::config::set_level_needed(&mut config);
+        config
     }
 
     /// A client showed itself.
@@ -172,11 +166,7 @@ impl Consumer {
         self.unreadable = Some((view.now.saturating_add(RETRY), error));
     }
 
-    pub(super) fn apply_update(
-        &mut self,
-        config: ConsumerConfig,
-        view: &mut View<'_>,
-    ) -> Result<(), ApiError> {
+    pub(super) fn apply_update(&mut self, config: ConsumerConfig, view: &mut View<'_>) {
         let old = std::mem::replace(&mut self.config, config);
         if old.deliver_subject != self.config.deliver_subject {
             if let Mode::Push(push) = &mut self.mode {
@@ -218,11 +208,16 @@ impl Consumer {
         let filter = Filter::new(self.config.filters());
         if filter != self.filter {
             self.filter = filter;
-            self.recount(view).map_err(|error| unreadable(&error))?;
+            self.count.spoil();
         }
         self.keeping.must(view.now);
         self.wants_drive = true;
-        Ok(())
+    }
+
+    /// The stream cannot let it end now: it is looked at again.
+    pub(super) fn live_on(&mut self, now: i64) {
+        self.lifecycle.expired = false;
+        self.lifecycle.look_at = Some(now.saturating_add(RETRY));
     }
 
     pub(super) fn say_closed(&mut self, reason: CloseReason, view: &mut View<'_>) {

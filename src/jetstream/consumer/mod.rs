@@ -28,6 +28,7 @@ use weir_protocol::jetstream::{ApiError, ack as ack_wire, error};
 use weir_storage::{LogId, Store};
 
 use crate::jetstream::output::Outputs;
+use crate::jetstream::restore::RestoreError;
 use crate::jetstream::stream::config::SEQUENCE_MAX;
 use crate::sys::random::Random;
 
@@ -44,6 +45,7 @@ use unacked::{Position, Unacked};
 pub use config::Limits;
 pub use lifecycle::CloseReason;
 pub use removal::Removed;
+pub(super) use state::BARE_STATE_MAX;
 
 /// What a consumer sees of the world while it is called.
 pub struct View<'a> {
@@ -117,6 +119,8 @@ pub struct Consumer {
     acked_at: Option<i64>,
     /// Sequences acknowledged since the stream asked, where retention depends on it.
     acked: Vec<u64>,
+    /// Who waits for the state to be staged: clients that asked whether their acknowledgement is kept.
+    waiting: Vec<Bytes>,
     /// Something may be delivered that was not looked at.
     wants_drive: bool,
     /// A record could not be read: when to try again, and what was wrong.
@@ -125,7 +129,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// A new consumer at its start position; `config` is validated and its defaults are filled in
-    /// ([`config::with_defaults`], [`config::validate`]). Says that it was created.
+    /// ([`config::with_defaults`], [`config::validate`]). Says nothing: [`Self::announce`] does, once it is staged.
     ///
     /// # Errors
     /// 10104 when the stream cannot be read.
@@ -133,37 +137,40 @@ impl Consumer {
         config: ConsumerConfig,
         name: String,
         created: i64,
-        view: &mut View<'_>,
+        view: &View<'_>,
     ) -> Result<Self, ApiError> {
         let mut consumer = Self::new(config, name, created, view);
         consumer.select_start(view).map_err(|error| start::unreadable(&error))?;
-        consumer.recount(view).map_err(|error| start::unreadable(&error))?;
-        consumer.keeping.must(view.now);
-        consumer.advise_action("create", view);
-        if consumer.is_paused(view.now) {
-            consumer.advise_pause(view);
-        }
+        consumer.count.spoil();
         Ok(consumer)
     }
 
-    /// The consumer as `state` ([`Self::dirty_state`]) left it; without a state (or with one of another version) it
+    /// Says that it was created.
+    pub fn announce(&self, view: &mut View<'_>) {
+        self.advise_action("create", view);
+        if self.is_paused(view.now) {
+            self.advise_pause(view);
+        }
+    }
+
+    /// The consumer as `state` ([`Self::due_state`]) left it; without a state (or with one of another version) it
     /// starts as a new one. Says nothing.
     ///
     /// # Errors
-    /// 10104 when the stream cannot be read or the state is damaged.
+    /// When the stream cannot be read or the state is damaged.
     pub fn restore(
         config: ConsumerConfig,
         name: String,
         created: i64,
         state: Option<&[u8]>,
         view: &mut View<'_>,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Self, RestoreError> {
         let mut consumer = Self::new(config, name, created, view);
         match state {
             Some(state) => consumer.restore_state(state, view)?,
-            None => consumer.select_start(view).map_err(|error| start::unreadable(&error))?,
+            None => consumer.select_start(view)?,
         }
-        consumer.recount(view).map_err(|error| start::unreadable(&error))?;
+        consumer.count.spoil();
         Ok(consumer)
     }
 
@@ -191,6 +198,7 @@ impl Consumer {
             delivered_at: None,
             acked_at: None,
             acked: Vec::new(),
+            waiting: Vec::new(),
             wants_drive: true,
             unreadable: None,
             config,
@@ -201,12 +209,9 @@ impl Consumer {
         consumer
     }
 
-    /// Takes a configuration that [`config::check_update`] allowed.
-    ///
-    /// # Errors
-    /// 10104 when the stream cannot be read.
-    pub fn update(&mut self, config: ConsumerConfig, view: &mut View<'_>) -> Result<(), ApiError> {
-        self.apply_update(config, view)
+    /// Takes a configuration that [`config::check_update`] allowed and that is staged.
+    pub fn update(&mut self, config: ConsumerConfig, view: &mut View<'_>) {
+        self.apply_update(config, view);
     }
 
     /// The configuration, defaults filled in, without the metadata added to answers.
@@ -239,7 +244,8 @@ impl Consumer {
         self.take_pull(reply, headers, body, view);
     }
 
-    /// An acknowledgement came (`$JS.ACK.>`); a `reply` is answered once the acknowledgement is durable.
+    /// An acknowledgement came (`$JS.ACK.>`); a `reply` is answered once the acknowledgement is durable, and not at all
+    /// while the store takes no state: the client asks again.
     pub fn handle_ack(&mut self, subject: &[u8], reply: &Bytes, body: &[u8], view: &mut View<'_>) {
         self.take_ack(subject, reply, body, view);
     }
@@ -281,9 +287,10 @@ impl Consumer {
         self.next_timeout()
     }
 
-    /// Nothing is delivered until `until` (nanoseconds since 1970); past or `None` to go on.
-    pub fn pause(&mut self, until: Option<i64>, view: &mut View<'_>) {
-        self.set_pause(until, view);
+    /// The configuration with which nothing is delivered until `until` (nanoseconds since 1970); past or `None` to go on.
+    #[must_use]
+    pub fn paused_until(&self, until: Option<i64>) -> ConsumerConfig {
+        self.config_paused(until)
     }
 
     /// Whether it is paused at `now`.
@@ -316,20 +323,49 @@ impl Consumer {
         self.lifecycle.expired
     }
 
+    /// It was expired and cannot be deleted now: [`Self::is_expired`] is asked again in a second.
+    pub fn put_off_end(&mut self, now: i64) {
+        self.live_on(now);
+    }
+
     /// Whether the consumer is to be kept across a restart: not one that serves a passing client alone.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.keeping.is_kept()
     }
 
-    /// The state to be kept as an attribute of the log, when it is time for it: at once for a double ack, a creation or
-    /// a reset; with the next group (`riding`: something else is sealed anyway) for plain acks; else 250 ms or 1,000
-    /// deliveries after the last. The caller stages it before it seals.
-    pub fn dirty_state(&mut self, now: i64, riding: bool) -> Option<Vec<u8>> {
-        self.keeping.is_due(now, riding).then(|| {
-            self.keeping.written(now);
-            self.encode_state()
-        })
+    /// The state to be kept as an attribute of the log, when it is time for it: at once for a double ack; with the next
+    /// group (`riding`: something else is sealed anyway) for plain acks; else 250 ms or 1,000 deliveries after the last.
+    /// The caller stages it before it seals and says how that went: [`Self::state_staged`] or [`Self::state_refused`].
+    #[must_use]
+    pub fn due_state(&self, now: i64, riding: bool) -> Option<Vec<u8>> {
+        self.keeping.is_due(now, riding).then(|| self.encode_state())
+    }
+
+    /// The state as it is, when it is one that is kept.
+    #[must_use]
+    pub fn whole_state(&self) -> Option<Vec<u8>> {
+        self.keeping.is_state_kept().then(|| self.encode_state())
+    }
+
+    /// The state as it is now is staged: who waited for it is answered once it is durable.
+    pub fn state_staged(&mut self, now: i64, outputs: &mut Outputs) {
+        self.keeping.written(now);
+        for reply in self.waiting.drain(..) {
+            outputs.held(reply, Bytes::new(), Bytes::new());
+        }
+    }
+
+    /// The store took no state: it stays to be kept and is tried again, and who waits for it goes on waiting. Says
+    /// whether the refusal is the first of a row.
+    pub fn state_refused(&mut self, now: i64) -> bool {
+        self.keeping.refused(now)
+    }
+
+    /// Whether so many wait for the state that it should be staged now.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.len() >= ack::WAITING_MAX / 2
     }
 
     /// Whether the stream must keep the record for this consumer: not acknowledged, and not given up.

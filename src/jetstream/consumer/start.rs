@@ -122,7 +122,7 @@ impl Consumer {
         self.skip = None;
         self.begin_at(seq);
         (self.delivered_at, self.acked_at) = (None, None);
-        self.recount(view).map_err(|error| unreadable(&error))?;
+        self.count.spoil();
         self.keeping.must(view.now);
         self.wants_drive = true;
         Ok(seq)

@@ -7,10 +7,10 @@
 
 use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig};
 use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
-use weir_protocol::jetstream::{ApiError, error};
 
 use super::unacked::Position;
 use super::{Consumer, View};
+use crate::jetstream::restore::RestoreError;
 
 const VERSION: u8 = 1;
 /// Delivered positions are kept so long after they changed at the latest.
@@ -19,6 +19,10 @@ const COALESCE: i64 = 250_000_000;
 const DELIVERIES: u32 = 1_000;
 /// Between two writes that nobody waits for.
 const SPACING: i64 = 20_000_000;
+/// How long a state that the store refused waits before it is staged again.
+const RETRY: i64 = 100_000_000;
+/// Most bytes of the state of a consumer without pending messages: nine numbers and the version.
+pub(in crate::jetstream) const BARE_STATE_MAX: usize = 96;
 
 /// What of the state is not yet kept.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(super) struct Keeping {
     acked: bool,
     must: bool,
     written_at: i64,
+    /// The store refused the state: not before this time again.
+    refused_until: Option<i64>,
 }
 
 impl Keeping {
@@ -47,11 +53,16 @@ impl Keeping {
             acked: false,
             must: false,
             written_at: i64::MIN,
+            refused_until: None,
         }
     }
 
     pub(super) fn is_kept(&self) -> bool {
         self.config_kept
+    }
+
+    pub(super) fn is_state_kept(&self) -> bool {
+        self.state_kept
     }
 
     fn dirty(&mut self, now: i64) {
@@ -83,6 +94,9 @@ impl Keeping {
     /// When it is to be written at the latest.
     pub(super) fn due_at(&self) -> Option<i64> {
         let since = self.dirty_since?;
+        if self.refused_until.is_some() {
+            return self.refused_until;
+        }
         if self.must {
             return Some(0);
         }
@@ -93,6 +107,9 @@ impl Keeping {
     }
 
     pub(super) fn is_due(&self, now: i64, riding: bool) -> bool {
+        if self.refused_until.is_some_and(|until| now < until) {
+            return false;
+        }
         let spaced = now.saturating_sub(SPACING) >= self.written_at;
         self.due_at().is_some_and(|at| now >= at) || (riding && self.acked && spaced)
     }
@@ -100,6 +117,12 @@ impl Keeping {
     pub(super) fn written(&mut self, now: i64) {
         (self.dirty_since, self.deliveries, self.acked, self.must) = (None, 0, false, false);
         self.written_at = now;
+        self.refused_until = None;
+    }
+
+    /// The store takes nothing now; says whether that is news.
+    pub(super) fn refused(&mut self, now: i64) -> bool {
+        self.refused_until.replace(now.saturating_add(RETRY)).is_none()
     }
 }
 
@@ -140,18 +163,14 @@ impl Consumer {
         out
     }
 
-    pub(super) fn restore_state(&mut self, state: &[u8], view: &mut View<'_>) -> Result<(), ApiError> {
-        let damaged = || {
-            error::CONSUMER_STORE_FAILED
-                .with(format!("the state of consumer '{}' of stream '{}' is damaged", self.name, view.stream))
-        };
+    pub(super) fn restore_state(&mut self, state: &[u8], view: &mut View<'_>) -> Result<(), RestoreError> {
+        let what = || format!("the state of consumer '{}' of stream '{}'", self.name, view.stream);
+        let damaged = || RestoreError::Damaged(format!("{} is damaged", what()));
         let mut reader = match state.split_first() {
             Some((&VERSION, rest)) => Reader(rest),
             Some((version, _)) => {
-                return Err(error::CONSUMER_STORE_FAILED.with(format!(
-                    "the state of consumer '{}' of stream '{}' has format {version}, this server knows {VERSION}",
-                    self.name, view.stream
-                )));
+                let text = format!("{} has format {version}, this server knows {VERSION}", what());
+                return Err(RestoreError::Damaged(text));
             }
             None => return Err(damaged()),
         };
@@ -177,9 +196,7 @@ impl Consumer {
         }
         self.drop_gone(view);
         if let Some(resume) = kept.resume {
-            let list = self
-                .list_lasts(resume, self.next_seq, view)
-                .map_err(|error| super::start::unreadable(&error))?;
+            let list = self.list_lasts(resume, self.next_seq, view)?;
             let ended = list.seqs.is_empty();
             self.skip = Some(list);
             if ended {

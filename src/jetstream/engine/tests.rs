@@ -1,8 +1,10 @@
-//! The engine in virtual time, through nothing but its inputs and outputs: the world of a test has a store in a
-//! temporary folder, a clock, and a client that remembers what it was sent.
+//! The engine in virtual time, through nothing but its inputs and outputs: the world of a test has a store on a simulated
+//! disk that works when it is told to, a clock, and a client that remembers what it was sent.
 
+mod damage;
 mod mirrors;
 mod publishing;
+mod refusals;
 mod requests;
 mod restarts;
 
@@ -12,7 +14,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_protocol::subject;
-use weir_storage::{Folder, Options, Store};
+use weir_storage::simulated::Simulated;
+use weir_storage::{Options, Store};
 
 use super::*;
 use crate::jetstream::output::Message;
@@ -37,7 +40,7 @@ impl Interest for Subscribed {
 }
 
 struct World {
-    folder: tempfile::TempDir,
+    disk: Simulated,
     store: Option<Store>,
     engine: Engine,
     interest: Subscribed,
@@ -62,9 +65,13 @@ fn config() -> EngineConfig {
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::on(Simulated::new())
+    }
+
+    /// A world that finds this disk.
+    fn on(disk: Simulated) -> Self {
         let mut world = Self {
-            folder,
+            disk,
             store: None,
             engine: Engine::new(config()),
             interest: Subscribed::default(),
@@ -78,11 +85,12 @@ impl World {
     }
 
     fn start(&mut self) {
-        let disk = Folder::open(self.folder.path()).expect("the folder opens");
-        let mut store = Store::open(Arc::new(disk), Options::default()).expect("the store opens");
+        let options = Options { journal_file_bytes: 64 << 10, is_threaded: false, ..Options::default() };
+        let mut store = Store::open(Arc::new(self.disk.clone()), options).expect("the store opens");
         self.engine = Engine::new(config());
+        self.interest.0.borrow_mut().insert(b"_INBOX.>".to_vec());
         self.heard.clear();
-        self.engine.restore(self.now, &mut store, &self.interest).expect("the store is readable");
+        self.engine.restore(self.now, &mut store, &self.interest);
         self.engine.resume_mirrors(self.now, &mut store, &self.interest);
         self.store = Some(store);
         self.settle();
@@ -98,7 +106,9 @@ impl World {
 
     /// Ends the server as a kill does, and starts it again: only what was sealed and answered is left.
     fn crash(&mut self) {
-        self.store = None;
+        drop(self.store.take());
+        self.engine.outputs().take_now();
+        self.engine.outputs().take_held();
         self.start();
     }
 
@@ -118,8 +128,8 @@ impl World {
             let staged = store.staged_bytes() > 0;
             let (send, done) = std::sync::mpsc::channel();
             store.seal(Box::new(move |sealed| send.send(sealed).expect("the test waits")));
-            done.recv().expect("the journal answers").expect("the disk works");
             let events = store.process();
+            done.try_recv().expect("the journal answers").expect("the disk works");
             self.take_outputs();
             let waits = self.engine.poll_timeout().is_some_and(|due| due <= self.now);
             if !staged && !events.durable && !waits {
@@ -146,6 +156,13 @@ impl World {
 
     /// Publishes a message; returns what came to its reply subject, or `None` when nobody listens.
     fn send(&mut self, subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Option<Vec<Message>> {
+        let reply = self.hand_over(subject, headers, payload)?;
+        self.settle();
+        Some(self.received(&reply))
+    }
+
+    /// Hands a message to whoever hears it; returns where answers go. Nothing is sealed.
+    fn hand_over(&mut self, subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Option<Bytes> {
         self.requests += 1;
         let reply = Bytes::from(format!("_INBOX.{}", self.requests));
         let mut block = header::Builder::new();
@@ -173,8 +190,7 @@ impl World {
             let store = self.store.as_mut().expect("it runs");
             self.engine.handle(self.now, input, store, &self.interest);
         }
-        self.settle();
-        Some(self.received(&reply))
+        Some(reply)
     }
 
     /// Takes what was sent to a subject.

@@ -11,6 +11,8 @@ use crate::jetstream::engine::Context;
 
 /// Age is looked at no more often than this (nanoseconds), so that one look removes many messages.
 const AGE_CHECK: i64 = 50_000_000;
+/// When age is looked at again after the stream could not be read (nanoseconds).
+const UNREADABLE_CHECK: i64 = 5_000_000_000;
 /// Most messages one look removes one by one before it asks for another.
 const REMOVALS_MAX: usize = 10_000;
 
@@ -120,11 +122,12 @@ impl Stream {
         }
         self.next_age_check = context.now.saturating_add(AGE_CHECK);
         let oldest = context.now.saturating_sub(self.config.max_age).saturating_add(1);
-        let young = match context.store.seek_time(self.log, oldest) {
+        let young = match self.seek_time(oldest, context.store) {
             Ok(Some(seq)) => seq,
             Ok(None) => state.last_seq + 1,
             Err(error) => {
                 tracing::warn!(stream = %self.config.name, %error, "age limit waits: the stream cannot be read");
+                self.next_age_check = context.now.saturating_add(UNREADABLE_CHECK);
                 return;
             }
         };

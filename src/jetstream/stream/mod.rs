@@ -19,12 +19,13 @@ use weir_protocol::jetstream::error::ApiError;
 use weir_protocol::jetstream::json::{self, Timestamp};
 use weir_protocol::jetstream::stream::{StorageType, StreamConfig, StreamState};
 use weir_protocol::jetstream::{error, publish as publish_headers};
-use weir_storage::{Cost, Layout, LogId, LogSpec, LogState, Medium, Store};
+use weir_storage::{Cost, Layout, LogId, LogSpec, LogState, Medium, ReadError, StageError, Store};
 
 use super::consumer::Consumer;
 use super::engine::Context;
 use super::origin::{Mirror, Source};
 use dedup::Dedup;
+use read::seek_time;
 
 pub(super) use publish::{Incoming, Refusal};
 pub use purge::Purged;
@@ -33,6 +34,9 @@ pub use purge::Purged;
 pub(super) const CONFIG_KEY: &[u8] = b"config";
 /// Attribute of a stream's log: when it was created, nanoseconds since 1970, little endian.
 pub(super) const CREATED_KEY: &[u8] = b"created";
+
+/// Bytes of a log's specification in the store, at most.
+const LOG_SPEC_BYTES: usize = 64;
 
 /// A stream.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub struct Stream {
     next_age_check: i64,
     pub(super) consumers: BTreeMap<u64, Consumer>,
     pub(super) consumer_ids: BTreeMap<String, u64>,
+    /// Consumers that are kept and not served, with the reasons.
+    pub(super) offline_consumers: BTreeMap<String, String>,
     pub(super) mirror: Option<Mirror>,
     pub(super) sources: Vec<Source>,
     /// Up to here consumers and dependent streams were told.
@@ -72,6 +78,30 @@ pub(super) fn log_spec(config: &StreamConfig) -> LogSpec {
     LogSpec { medium, layout, cost, first_seq: config.first_seq.max(1) }
 }
 
+/// Stages a new log with all that a restart needs of a stream with `config`, `more` attributes with it, in place of
+/// the log `old` if there is one; or nothing of it.
+pub(super) fn stage_stream(
+    config: &StreamConfig,
+    created: i64,
+    more: &[(Bytes, Bytes)],
+    old: Option<LogId>,
+    store: &mut Store,
+) -> Result<LogId, StageError> {
+    let (text, created) = (json::encode(config), created.to_le_bytes());
+    let mut attributes: Vec<(&[u8], &[u8])> = vec![(CONFIG_KEY, text.as_bytes()), (CREATED_KEY, &created)];
+    attributes.extend(more.iter().map(|(key, value)| (&key[..], &value[..])));
+    let bytes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    store.admits(2 + attributes.len(), LOG_SPEC_BYTES + bytes)?;
+    if let Some(old) = old {
+        store.drop_log(old)?;
+    }
+    let log = store.create_log(log_spec(config))?;
+    for (key, value) in attributes {
+        store.set_attribute(log, key, value)?;
+    }
+    Ok(log)
+}
+
 impl Stream {
     /// The stream that `log` holds, its limits applied.
     pub(super) fn new(log: LogId, config: StreamConfig, created: i64, domain: &str) -> Self {
@@ -92,6 +122,7 @@ impl Stream {
             next_age_check: i64::MIN,
             consumers: BTreeMap::new(),
             consumer_ids: BTreeMap::new(),
+            offline_consumers: BTreeMap::new(),
             mirror: None,
             sources: Vec::new(),
             told_seq: 0,
@@ -110,9 +141,9 @@ impl Stream {
         config: StreamConfig,
         created: i64,
         context: &mut Context<'_>,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Self, ReadError> {
         let mut stream = Self::new(log, config, created, &context.config.domain);
-        stream.rebuild_dedup(context).map_err(|error| unreadable(&error))?;
+        stream.rebuild_dedup(context)?;
         stream.told_seq = stream.state(context.store).durable_seq;
         stream.offered_seq = stream.copyable_seq(context.store);
         stream.limits_changed = true;
@@ -120,12 +151,14 @@ impl Stream {
     }
 
     /// Reads the ids of the messages younger than the duplicate window.
-    fn rebuild_dedup(&mut self, context: &Context<'_>) -> Result<(), weir_storage::ReadError> {
+    fn rebuild_dedup(&mut self, context: &Context<'_>) -> Result<(), ReadError> {
         let window = self.config.duplicate_window;
         let state = self.state(context.store);
-        if let Ok(Some(last)) = context.store.get(self.log, state.last_seq)
-            && let Some(id) = header::get(&last.headers, publish_headers::MSG_ID)
-        {
+        let last = match context.store.get(self.log, state.last_seq) {
+            Err(ReadError::Damaged { .. }) => None,
+            found => found?,
+        };
+        if let Some(id) = last.as_ref().and_then(|last| header::get(&last.headers, publish_headers::MSG_ID)) {
             self.last_msg_id = Bytes::copy_from_slice(id);
         }
         if window <= 0 || self.config.mirror.is_some() {
@@ -140,18 +173,13 @@ impl Stream {
         log: LogId,
         up_to: u64,
         context: &Context<'_>,
-    ) -> Result<(), weir_storage::ReadError> {
+    ) -> Result<(), ReadError> {
         let oldest = context.now.saturating_sub(self.config.duplicate_window).saturating_add(1);
-        let mut next = match context.store.seek_time(log, oldest) {
-            Ok(Some(seq)) => seq,
-            Ok(None) => return Ok(()),
-            Err(weir_storage::ReadError::Damaged { last, .. }) => last + 1,
-            Err(error) => return Err(error),
-        };
+        let Some(mut next) = seek_time(log, oldest, context.store)? else { return Ok(()) };
         loop {
             let found = match context.store.next(log, next, up_to, None, 1024) {
                 // The ids of lost messages are lost with them; the stream is served all the same.
-                Err(weir_storage::ReadError::Damaged { last, .. }) => {
+                Err(ReadError::Damaged { last, .. }) => {
                     next = last + 1;
                     continue;
                 }
@@ -206,10 +234,9 @@ impl Stream {
         self.consumers.len()
     }
 
-    /// Takes a configuration that [`config::check_update`] allowed and keeps it.
+    /// Stages a configuration that [`config::check_update`] allowed and takes it.
     pub(super) fn update(&mut self, config: StreamConfig, context: &mut Context<'_>) -> Result<(), ApiError> {
-        self.config = config;
-        self.keep_config(context)?;
+        self.take_config(config, context.store)?;
         self.limits_changed = true;
         self.next_age_check = i64::MIN;
         self.renew_origins();
@@ -217,13 +244,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Stages the configuration as an attribute of the log.
-    pub(super) fn keep_config(&self, context: &mut Context<'_>) -> Result<(), ApiError> {
-        let text = json::encode(&self.config);
-        let kept = context.store.set_attribute(self.log, CONFIG_KEY, text.as_bytes());
-        let kept = kept
-            .and_then(|()| context.store.set_attribute(self.log, CREATED_KEY, &self.created.to_le_bytes()));
-        kept.map_err(|error| error::STREAM_STORE_FAILED.with(error))
+    /// Stages a configuration as an attribute of the log and takes it.
+    pub(super) fn take_config(&mut self, config: StreamConfig, store: &mut Store) -> Result<(), ApiError> {
+        let kept = store.set_attribute(self.log, CONFIG_KEY, json::encode(&config).as_bytes());
+        kept.map_err(|error| error::STREAM_STORE_FAILED.with(error))?;
+        self.config = config;
+        Ok(())
     }
 
     /// Brings mirror and sources in line with the configuration; what goes on keeps its position.
@@ -258,6 +284,6 @@ impl Stream {
 }
 
 /// What is said when the store cannot be read.
-pub(super) fn unreadable(error: &weir_storage::ReadError) -> ApiError {
+pub(super) fn unreadable(error: &ReadError) -> ApiError {
     error::STREAM_GENERAL_ERROR.with(error)
 }

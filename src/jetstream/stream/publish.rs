@@ -1,6 +1,6 @@
 //! How a message enters a stream: the checks in nats-server's order, the record, the limits, the acknowledgement.
 //!
-//! A refused message leaves no trace and uses no sequence.
+//! A refused message leaves no trace and uses no sequence; a rollup is staged with what it replaces, or not at all.
 
 use bytes::{BufMut, Bytes};
 use weir_protocol::header;
@@ -8,6 +8,7 @@ use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::json;
 use weir_protocol::jetstream::publish::{self as names, PubAck};
 use weir_protocol::jetstream::stream::{DiscardPolicy, StorageType};
+use weir_storage::{Next, ReadError};
 
 use super::Stream;
 use crate::jetstream::consumer::Removed;
@@ -16,6 +17,8 @@ use crate::jetstream::output::Failure;
 
 /// Largest record of a file stream in bytes.
 const RECORD_MAX: usize = 32 * 1024 * 1024;
+/// What a run of neighbouring sequences takes in the store's record of their removal.
+const RUN_BYTES: usize = 16;
 /// Largest header block in bytes.
 const HEADERS_MAX: usize = u16::MAX as usize;
 
@@ -136,14 +139,6 @@ impl Stream {
             None if self.last_msg_id.is_empty() => {}
             None => self.last_msg_id = Bytes::new(),
         }
-        match steering.rollup.filter(|_| self.config.allow_rollup_hdrs && !self.config.deny_purge) {
-            Some(Rollup::Subject) => self.roll_up_subject(message.subject, seq, context)?,
-            Some(Rollup::All) => {
-                context.store.purge(self.log, seq).map_err(store_failed)?;
-                self.tell_removed(Removed::Purged { filter: None }, context);
-            }
-            None => {}
-        }
         Ok(seq)
     }
 
@@ -263,6 +258,8 @@ impl Stream {
         }
         let seq = state.last_seq + 1;
         let time = context.now.max(state.last_time);
+        let rollup = steering.rollup.filter(|_| self.config.allow_rollup_hdrs && !self.config.deny_purge);
+        let replaced = self.plan_rollup(rollup, message, context)?;
         let appended =
             context.store.append(self.log, seq, time, message.subject, message.headers, message.payload);
         appended.map_err(store_failed)?;
@@ -270,7 +267,55 @@ impl Stream {
             consumer.handle_appended(seq, message.subject);
         }
         self.enforce_after(message.subject, context);
+        match rollup {
+            Some(Rollup::Subject) if !replaced.is_empty() => {
+                context.store.remove(self.log, &replaced).map_err(store_failed)?;
+                self.tell_removed(Removed::Purged { filter: Some(message.subject) }, context);
+            }
+            Some(Rollup::All) => {
+                context.store.purge(self.log, seq).map_err(store_failed)?;
+                self.tell_removed(Removed::Purged { filter: None }, context);
+            }
+            Some(Rollup::Subject) | None => {}
+        }
         Ok(seq)
+    }
+
+    /// The messages that a rollup of a subject replaces. The store has room for the message and for their removal then:
+    /// both are staged, or neither.
+    fn plan_rollup(
+        &self,
+        rollup: Option<Rollup>,
+        message: Incoming<'_>,
+        context: &Context<'_>,
+    ) -> Result<Vec<u64>, Refusal> {
+        let Some(rollup) = rollup else { return Ok(Vec::new()) };
+        let replaced = match rollup {
+            Rollup::Subject => self.seqs_on(message.subject, context).map_err(store_failed)?,
+            Rollup::All => Vec::new(),
+        };
+        let runs = replaced.chunk_by(|one, next| one + 1 == *next).count();
+        let size = message.subject.len() + message.headers.len() + message.payload.len();
+        // The third is what a stream in memory reserves.
+        context.store.admits(3, size + runs * RUN_BYTES).map_err(store_failed)?;
+        Ok(replaced)
+    }
+
+    /// The messages on a subject.
+    fn seqs_on(&self, subject: &[u8], context: &Context<'_>) -> Result<Vec<u64>, ReadError> {
+        let Some(numbers) = context.store.subject(self.log, subject) else { return Ok(Vec::new()) };
+        let matcher = |each: &[u8]| each == subject;
+        let (mut seqs, mut next) = (Vec::new(), numbers.first_seq);
+        loop {
+            match context.store.next(self.log, next, numbers.last_seq, Some(&matcher), 65_536)? {
+                Next::Record(record) => {
+                    seqs.push(record.seq);
+                    next = record.seq + 1;
+                }
+                Next::More(seq) => next = seq,
+                Next::End => return Ok(seqs),
+            }
+        }
     }
 
     /// Whether discard policy new lets the message in: a stream that is full takes only what replaces its like.
@@ -315,25 +360,6 @@ impl Stream {
         let cost = super::log_spec(&self.config).cost;
         let headers_cost = if headers.is_empty() { 0 } else { cost.per_headers as usize + headers.len() };
         (cost.per_record as usize + subject.len() + headers_cost + payload.len()) as u64
-    }
-
-    fn roll_up_subject(
-        &mut self,
-        subject: &[u8],
-        keep: u64,
-        context: &mut Context<'_>,
-    ) -> Result<(), Refusal> {
-        let mut removed = false;
-        while let Some(state) = context.store.subject(self.log, subject)
-            && state.first_seq < keep
-        {
-            context.store.remove(self.log, &[state.first_seq]).map_err(store_failed)?;
-            removed = true;
-        }
-        if removed {
-            self.tell_removed(Removed::Purged { filter: Some(subject) }, context);
-        }
-        Ok(())
     }
 }
 

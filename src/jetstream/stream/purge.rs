@@ -4,11 +4,11 @@ use weir_protocol::jetstream::api::StreamPurgeRequest;
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::stream::StorageType;
 use weir_protocol::subject;
-use weir_storage::Next;
+use weir_storage::{Matcher, Next, StageError};
 
 use super::config::SEQUENCE_MAX;
 use super::{Stream, unreadable};
-use crate::jetstream::consumer::{Removed, View};
+use crate::jetstream::consumer::Removed;
 use crate::jetstream::engine::Context;
 
 /// Sequences removed by one operation of the store.
@@ -91,31 +91,47 @@ impl Stream {
             }
             most = messages - request.keep;
         }
-        let mut purged = 0u64;
-        let mut next = first;
-        loop {
-            let mut chunk = Vec::new();
-            while chunk.len() < CHUNK && purged + (chunk.len() as u64) < most {
-                match context.store.next(self.log, next, last, Some(&matcher), 65_536) {
-                    Ok(Next::Record(record)) => {
-                        next = record.seq + 1;
-                        chunk.push(record.seq);
-                    }
-                    Ok(Next::More(seq)) => next = seq,
-                    Ok(Next::End) => break,
-                    Err(error) => return Err(unreadable(&error)),
-                }
-            }
-            if chunk.is_empty() {
-                break;
-            }
-            let removed = context.store.remove(self.log, &chunk);
-            purged += removed.map_err(|error| error::STREAM_GENERAL_ERROR.with(error))?;
-        }
+        let mut purged = 0;
+        let outcome = self.remove_matching(first, last, most, &matcher, &mut purged, context);
         if purged > 0 {
             self.tell_removed(Removed::Purged { filter: Some(filter) }, context);
         }
-        Ok(purged)
+        match outcome {
+            Ok(()) => Ok(purged),
+            Err(error) if purged == 0 => Err(error::STREAM_GENERAL_ERROR.with(error)),
+            Err(error) => Err(error::STREAM_GENERAL_ERROR
+                .with(format!("{purged} messages are purged, the next is not: {error}"))),
+        }
+    }
+
+    /// Removes what matches from `next` to `last`, `most` messages at most. `purged` counts what is removed, whatever
+    /// comes after it.
+    fn remove_matching(
+        &self,
+        mut next: u64,
+        last: u64,
+        most: u64,
+        matcher: Matcher<'_>,
+        purged: &mut Purged,
+        context: &mut Context<'_>,
+    ) -> Result<(), StageError> {
+        loop {
+            let mut chunk = Vec::new();
+            while chunk.len() < CHUNK && *purged + (chunk.len() as u64) < most {
+                match context.store.next(self.log, next, last, Some(matcher), 65_536)? {
+                    Next::Record(record) => {
+                        next = record.seq + 1;
+                        chunk.push(record.seq);
+                    }
+                    Next::More(seq) => next = seq,
+                    Next::End => break,
+                }
+            }
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            *purged += context.store.remove(self.log, &chunk)?;
+        }
     }
 
     /// Removes one message.
@@ -144,20 +160,7 @@ impl Stream {
     /// Tells the consumers that records are gone.
     pub(super) fn tell_removed(&mut self, removed: Removed<'_>, context: &mut Context<'_>) {
         for consumer in self.consumers.values_mut() {
-            let mut view = View {
-                store: context.store,
-                log: self.log,
-                stream: &self.config.name,
-                config: &self.config,
-                interest: context.interest,
-                random: &context.config.random,
-                now: context.now,
-                domain: &context.config.domain,
-                api_level: context.config.api_level,
-                max_payload: context.config.max_payload,
-                outputs: context.outputs,
-            };
-            consumer.handle_removed(removed, &mut view);
+            consumer.handle_removed(removed, &mut context.view(self.log, &self.config));
         }
     }
 }

@@ -6,13 +6,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 use weir_protocol::jetstream::direct::{self, MessageGetRequest};
 use weir_protocol::jetstream::json::{self, Timestamp};
 use weir_protocol::subject;
-use weir_storage::{Next, ReadError, Record, Store};
+use weir_storage::{LogId, Next, ReadError, Record, Store};
 
 use super::Stream;
 use crate::jetstream::engine::Context;
+use crate::jetstream::output::Failure;
 
 /// Most subjects a `multi_last` may match.
 const MULTI_LAST_MAX: usize = 1024;
+
+/// Smaller payloads are copied out of what was read.
+const COPIED_BYTES: usize = 8 << 10;
 
 impl Stream {
     /// A direct get with its request in the body.
@@ -77,7 +81,8 @@ impl Stream {
         body: &[u8],
         context: &mut Context<'_>,
     ) -> Option<MessageGetRequest> {
-        if reply.is_empty() {
+        // What nobody waits for need not be read.
+        if reply.is_empty() || !context.interest.has(reply) {
             return None;
         }
         if context.lacks_level(headers) {
@@ -127,11 +132,16 @@ impl Stream {
         }
     }
 
+    /// As [`seek_time`] in the stream's own log.
+    pub(in crate::jetstream) fn seek_time(&self, time: i64, store: &Store) -> Result<Option<u64>, ReadError> {
+        seek_time(self.log, time, store)
+    }
+
     fn first_wanted(&self, request: &MessageGetRequest, store: &Store) -> Result<u64, ReadError> {
         match request.start_time {
             None => Ok(request.seq),
             Some(time) => {
-                let found = store.seek_time(self.log, time.0)?;
+                let found = self.seek_time(time.0, store)?;
                 Ok(found.unwrap_or_else(|| self.state(store).last_seq + 1))
             }
         }
@@ -200,7 +210,7 @@ impl Stream {
             direct::NUM_PENDING,
             direct::LAST_SEQUENCE
         );
-        context.outputs.held(reply.clone(), end.into(), Bytes::new());
+        context.outputs.held_or(reply.clone(), end.into(), Bytes::new(), Failure::Status);
         Ok(())
     }
 
@@ -213,7 +223,7 @@ impl Stream {
         let state = self.state(context.store);
         let mut up_to = request.up_to_seq;
         if let Some(time) = request.up_to_time {
-            let seq = context.store.seek_time(self.log, time.0)?.unwrap_or(state.last_seq + 1);
+            let seq = self.seek_time(time.0, context.store)?.unwrap_or(state.last_seq + 1);
             if seq <= state.first_seq {
                 refuse(reply, "404 No Results", context);
                 return Ok(());
@@ -271,7 +281,7 @@ impl Stream {
             direct::NUM_PENDING,
             direct::LAST_SEQUENCE
         );
-        context.outputs.held(reply.clone(), end.into(), Bytes::new());
+        context.outputs.held_or(reply.clone(), end.into(), Bytes::new(), Failure::Status);
         Ok(())
     }
 
@@ -302,7 +312,32 @@ impl Stream {
                 out.put_slice(b"\r\n");
             })
         };
-        context.outputs.held(reply.clone(), headers, record.payload.clone());
+        // A small part of a block that was read must not keep the whole of it in memory.
+        let payload = if record.payload.len() < COPIED_BYTES {
+            context.outputs.copy(&record.payload)
+        } else {
+            record.payload.clone()
+        };
+        context.outputs.held_or(reply.clone(), headers, payload, Failure::Status);
+    }
+}
+
+/// The sequence of the first message with a time of at least `time`. Damaged messages have none and are passed over.
+pub(super) fn seek_time(log: LogId, time: i64, store: &Store) -> Result<Option<u64>, ReadError> {
+    match store.seek_time(log, time) {
+        Err(ReadError::Damaged { .. }) => {}
+        found => return found,
+    }
+    let mut next = store.state(log).map_or(0, |state| state.first_seq);
+    loop {
+        match store.next(log, next, u64::MAX, None, 1) {
+            Ok(Next::Record(record)) if record.time >= time => return Ok(Some(record.seq)),
+            Ok(Next::Record(record)) => next = record.seq + 1,
+            Ok(Next::More(seq)) => next = seq,
+            Ok(Next::End) => return Ok(None),
+            Err(ReadError::Damaged { last, .. }) => next = last + 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -315,7 +350,7 @@ fn put(out: &mut BytesMut, name: &str, value: &[u8]) {
 
 fn refuse(reply: &Bytes, status: &str, context: &mut Context<'_>) {
     let headers = format!("NATS/1.0 {status}\r\n\r\n");
-    context.outputs.held(reply.clone(), headers.into(), Bytes::new());
+    context.outputs.held_or(reply.clone(), headers.into(), Bytes::new(), Failure::Status);
 }
 
 fn bytes_wanted(request: &MessageGetRequest, context: &Context<'_>) -> usize {

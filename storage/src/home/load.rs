@@ -91,10 +91,18 @@ pub(crate) fn load(database: &Database) -> Result<Loaded, ShelfError> {
                 // Of a dropped log, on its way out.
                 None => continue,
             };
-            let value = unsealed(Tag::Attribute, log, key, value.value()).ok_or_else(|| {
-                damaged(&format!("the attribute \"{}\" of log {log}", String::from_utf8_lossy(key)))
-            })?;
-            scope.insert(Bytes::copy_from_slice(key), Bytes::from(value));
+            let what = || format!("the attribute \"{}\" of log {log}", String::from_utf8_lossy(key));
+            match unsealed(Tag::Attribute, log, key, value.value()) {
+                Some(value) => {
+                    scope.insert(Bytes::copy_from_slice(key), Bytes::from(value));
+                }
+                None if log == 0 => return Err(damaged(&what())),
+                // Its log is there without it; the row stays where it is.
+                None => {
+                    let what = format!("{} is damaged", what());
+                    loaded.losses.push(Loss { log, first: 0, last: 0, what });
+                }
+            }
         }
         for row in transaction.open_table(INDEX)?.iter()? {
             let (key, value) = row?;

@@ -19,7 +19,7 @@ use crate::index::Log;
 use crate::index::scan::Source;
 use crate::journal::format::footprint;
 use crate::log::{LogId, LogSpec, Medium};
-use crate::record::{Frame, Kind, encode_runs};
+use crate::record::{Frame, HEADER, Kind, encode_runs};
 use crate::runs;
 use crate::segments::{Place, Segments};
 use crate::worker::{Chunk, Event, Release, Workers};
@@ -284,6 +284,16 @@ impl Store {
         Ok(())
     }
 
+    /// Whether `records` records whose subjects, headers and payloads are `bytes` bytes together can be staged now. What is
+    /// admitted is not refused for want of room before the next [`Store::seal`]: so an operation of several records is
+    /// staged as a whole or not at all.
+    ///
+    /// # Errors
+    /// What staging them would fail with.
+    pub fn admits(&self, records: usize, bytes: usize) -> Result<(), StageError> {
+        self.room_for(records.saturating_mul(HEADER).saturating_add(bytes))
+    }
+
     /// Bytes staged since the last seal. The owner seals at 1 MiB at the latest: a chunk never spans journal files.
     #[must_use]
     pub fn staged_bytes(&self) -> usize {
@@ -493,18 +503,26 @@ impl Store {
         Ok(())
     }
 
-    /// Encodes into the growing chunk.
-    fn stage(&mut self, frame: &Frame<'_>) -> Result<Place, StageError> {
-        self.check(frame)?;
-        if self.unmoved_bytes + (self.chunks.current.len() + frame.len()) as u64 > self.unmoved_limit {
+    /// Whether `more` bytes may be added to the growing chunk.
+    fn room_for(&self, more: usize) -> Result<(), StageError> {
+        self.takes_changes()?;
+        let staged = self.chunks.current.len().saturating_add(more);
+        if self.unmoved_bytes.saturating_add(staged as u64) > self.unmoved_limit {
             let cause = self.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
             return Err(StageError::Busy { bytes: self.unmoved_bytes, limit: self.unmoved_limit, cause });
         }
-        let offset = self.chunks.current.len();
-        if offset + frame.len() > self.chunk_limit {
-            let (bytes, limit) = ((offset + frame.len()) as u64, self.chunk_limit as u64);
+        if staged > self.chunk_limit {
+            let (bytes, limit) = (staged as u64, self.chunk_limit as u64);
             return Err(StageError::TooLong { part: "what is staged since the last seal", bytes, limit });
         }
+        Ok(())
+    }
+
+    /// Encodes into the growing chunk.
+    fn stage(&mut self, frame: &Frame<'_>) -> Result<Place, StageError> {
+        self.check(frame)?;
+        self.room_for(frame.len())?;
+        let offset = self.chunks.current.len();
         frame.encode(&mut self.chunks.current);
         #[expect(
             clippy::cast_possible_truncation,

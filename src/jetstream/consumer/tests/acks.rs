@@ -170,7 +170,7 @@ fn max_ack_pending_stalls_new_messages_but_not_redeliveries() {
     assert_eq!(world.pass(&mut consumer, SECOND), ["r: 2/4 x2 +2", "r: 3/5 x2 +2"]);
     let more = world
         .config(r#"{"durable_name":"C","ack_policy":"explicit","max_ack_pending":3,"ack_wait":1000000000}"#);
-    let said = world.with(&mut consumer, |consumer, view| consumer.update(more, view).expect("updated"));
+    let said = world.with(&mut consumer, |consumer, view| consumer.update(more, view));
     assert_eq!(said, ["r: 4/6 x1 +1"]);
 }
 
@@ -213,9 +213,41 @@ fn damaged_and_foreign_states_are_refused_by_name() {
         let config = consumer.config.clone();
         let refusal =
             Consumer::restore(config, "C".to_owned(), 0, Some(state), &mut world.view()).expect_err(text);
-        assert!(refusal.description.contains(text) && refusal.description.contains("'C'"), "{refusal}");
+        let refusal = refusal.to_string();
+        assert!(refusal.contains(text) && refusal.contains("'C'"), "{refusal}");
     }
     drop(world.restart(&mut consumer));
+}
+
+/// Whether the state was due to be kept; it is then.
+fn kept(consumer: &mut Consumer, riding: bool, world: &mut World) -> bool {
+    let is_due = consumer.due_state(world.now, riding).is_some();
+    if is_due {
+        consumer.state_staged(world.now, &mut world.outputs);
+    }
+    is_due
+}
+
+#[test]
+fn a_state_that_is_refused_stays_to_be_kept() {
+    let (mut world, mut consumer) = delivered(EXPLICIT, 3);
+    assert!(kept(&mut consumer, false, &mut world) || consumer.due_state(world.now, false).is_none());
+    world.said();
+    consumer.handle_ack(b"$JS.ACK.S.C.1.1.1.0.0", &Bytes::from_static(b"q"), b"", &mut world.view());
+    consumer.drive(&mut world.view());
+    assert!(consumer.due_state(world.now, false).is_some(), "somebody waits");
+    assert_eq!(world.said(), Vec::<String>::new(), "nothing is said before it is staged");
+    assert!(consumer.state_refused(world.now), "news");
+    assert_eq!(consumer.due_state(world.now, true), None, "not at once again");
+    let again = consumer.poll_timeout().expect("it is tried again");
+    assert!(again > world.now && again <= world.now + SECOND);
+    world.now = again;
+    assert!(consumer.due_state(world.now, false).is_some());
+    assert!(!consumer.state_refused(world.now), "no news");
+    world.now += SECOND;
+    assert!(kept(&mut consumer, false, &mut world));
+    assert_eq!(world.said(), ["held q"]);
+    assert_eq!(consumer.due_state(world.now + SECOND, true), None);
 }
 
 #[test]
@@ -223,30 +255,29 @@ fn state_is_written_when_it_must_be_and_no_more_often() {
     let mut world = World::new();
     world.publish_all(&vec!["s.a"; 2_000]);
     let mut consumer = world.create(r#"{"durable_name":"C","ack_policy":"explicit","max_ack_pending":-1}"#);
-    assert!(consumer.dirty_state(world.now, false).is_some(), "a creation is kept at once");
-    assert!(consumer.dirty_state(world.now, true).is_none());
+    assert!(!kept(&mut consumer, true, &mut world));
     // A delivery waits for 250 ms.
     let deliver = |consumer: &mut Consumer, batch: &str, world: &mut World| {
         consumer.handle_pull(b"r", b"", batch.as_bytes(), &mut world.view());
         consumer.drive(&mut world.view());
     };
     deliver(&mut consumer, "1", &mut world);
-    assert!(consumer.dirty_state(world.now, true).is_none(), "deliveries do not ride");
+    assert!(!kept(&mut consumer, true, &mut world), "deliveries do not ride");
     assert_eq!(consumer.keeping.due_at(), Some(world.now + SECOND / 4));
     world.now += SECOND / 4;
-    assert!(consumer.dirty_state(world.now, false).is_some());
+    assert!(kept(&mut consumer, false, &mut world));
     // A plain ack rides in the next group and forces none.
     world.now += SECOND;
     consumer.handle_ack(b"$JS.ACK.S.C.1.1.1.0.0", &Bytes::new(), b"", &mut world.view());
-    assert!(consumer.dirty_state(world.now, false).is_none());
-    assert!(consumer.dirty_state(world.now, true).is_some());
+    assert!(!kept(&mut consumer, false, &mut world));
+    assert!(kept(&mut consumer, true, &mut world));
     // A double ack waits for it.
     consumer.handle_ack(b"$JS.ACK.S.C.1.1.1.0.0", &Bytes::from_static(b"q"), b"", &mut world.view());
-    assert!(consumer.dirty_state(world.now, false).is_some());
+    assert!(kept(&mut consumer, false, &mut world));
     // A thousand deliveries do not wait for 250 ms.
     world.now += SECOND;
     deliver(&mut consumer, "1024", &mut world);
-    assert!(consumer.dirty_state(world.now, false).is_some());
+    assert!(kept(&mut consumer, false, &mut world));
 }
 
 #[test]
@@ -264,6 +295,6 @@ fn passing_consumers_keep_nothing() {
         let now = world.now + SECOND;
         consumer.keeping.delivered(now);
         assert_eq!(consumer.is_kept(), kept, "{config}");
-        assert_eq!(consumer.dirty_state(now + SECOND, true).is_some(), state, "{config}");
+        assert_eq!(consumer.due_state(now + SECOND, true).is_some(), state, "{config}");
     }
 }

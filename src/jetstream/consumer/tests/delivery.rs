@@ -136,7 +136,7 @@ fn a_changed_filter_is_counted_anew() {
     let mut consumer = world.create(r#"{"durable_name":"C","filter_subject":"s.a","ack_policy":"explicit"}"#);
     assert_eq!(world.pull(&mut consumer, "r", "1"), ["r: 1/1 x1 +1"]);
     let config = world.config(r#"{"durable_name":"C","filter_subject":"s.b","ack_policy":"explicit"}"#);
-    world.with(&mut consumer, |consumer, view| consumer.update(config, view).expect("updated"));
+    world.with(&mut consumer, |consumer, view| consumer.update(config, view));
     assert_eq!(world.info(&mut consumer), "1/1 0/0 1 0 3");
     assert_eq!(world.pull(&mut consumer, "r", "9"), ["r: 2/2 x1 +2", "r: 4/3 x1 +1", "r: 5/4 x1 +0"]);
 }
@@ -147,7 +147,8 @@ fn a_pause_holds_deliveries_and_ends_by_itself() {
     world.publish_all(&["s.a", "s.a"]);
     let mut consumer = world.create(r#"{"durable_name":"C","ack_policy":"explicit"}"#);
     let until = world.now + 10 * SECOND;
-    let said = world.with(&mut consumer, |consumer, view| consumer.pause(Some(until), view));
+    let said =
+        world.with(&mut consumer, |consumer, view| consumer.update(consumer.paused_until(Some(until)), view));
     assert_eq!(said, ["! PAUSE paused=true"]);
     assert_eq!(world.pull(&mut consumer, "r", r#"{"batch":1,"expires":20000000000}"#), Vec::<String>::new());
     assert_eq!(world.pull(&mut consumer, "e", r#"{"batch":1,"expires":1000000000}"#), Vec::<String>::new());
@@ -158,7 +159,8 @@ fn a_pause_holds_deliveries_and_ends_by_itself() {
         world.pass(&mut consumer, 11 * SECOND),
         ["e: 408 Request Timeout Pending-Messages=1 Pending-Bytes=0", "r: 1/1 x1 +1", "! PAUSE paused=false"]
     );
-    let resumed = world.with(&mut consumer, |consumer, view| consumer.pause(None, view));
+    let resumed =
+        world.with(&mut consumer, |consumer, view| consumer.update(consumer.paused_until(None), view));
     assert_eq!(resumed, ["! PAUSE paused=false"]);
 }
 

@@ -151,7 +151,10 @@ impl World {
     pub(super) fn create(&mut self, config: &str) -> Consumer {
         let config = self.config(config);
         let now = self.now;
-        let consumer = Consumer::create(config, "C".to_owned(), now, &mut self.view()).expect("created");
+        let mut view = self.view();
+        let mut consumer = Consumer::create(config, "C".to_owned(), now, &view).expect("created");
+        consumer.state_staged(now, view.outputs);
+        consumer.announce(&mut view);
         self.said();
         consumer
     }
@@ -169,7 +172,7 @@ impl World {
             if consumer.poll_timeout() != Some(0) {
                 break;
             }
-            consumer.keeping.written(view.now);
+            consumer.state_staged(view.now, view.outputs);
         }
         self.said()
     }
@@ -219,7 +222,9 @@ impl World {
             self.now = next.unwrap_or(end).max(self.now);
             said.extend(self.with(consumer, |consumer, view| consumer.handle_timeout(view)));
             let now = self.now;
-            drop(consumer.dirty_state(now, false));
+            if consumer.due_state(now, false).is_some() {
+                consumer.state_staged(now, &mut self.outputs);
+            }
             if next.is_none() || consumer.is_expired() {
                 return said;
             }

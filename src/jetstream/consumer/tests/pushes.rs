@@ -54,7 +54,7 @@ fn what_a_push_consumer_does_not_get_acknowledged_it_sends_again() {
     // A new deliver subject has seen nothing of what is pending.
     world.listeners.gone.insert(b"d".to_vec());
     let config = world.config(&config.replace(r#""d""#, r#""e""#));
-    let said = world.with(&mut consumer, |consumer, view| consumer.update(config, view).expect("updated"));
+    let said = world.with(&mut consumer, |consumer, view| consumer.update(config, view));
     assert_eq!(said, ["e: 1/4 x3 +0"]);
 }
 
