@@ -27,8 +27,10 @@ use crate::broker::{Broker, InterestWatch, InternalMessage, InternalSink, Intern
 use crate::sys::clock::SharedClock;
 use crate::sys::task;
 
-/// What is staged goes to the journal at this size at the latest.
+/// What is staged goes to the journal at this size at the latest, or at a quarter of a journal file.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Bytes of answers that may wait for the journal: beyond them no input is taken until some have left.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Bytes that may wait in the inbox; beyond them publishes are refused with 10167, as nats-server does at this size.
 const INBOX_BYTES_MAX: usize = 128 << 20;
 /// What a waiting message costs besides its own bytes.
@@ -84,6 +86,9 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         wake: Arc::new(move || wake.wake()),
         ..Options::default()
     };
+    // A chunk never spans journal files, and the largest message takes half of one.
+    let chunk_bytes_max = usize::try_from(config.journal_file_bytes / 4)
+        .map_or(CHUNK_BYTES_MAX, |bytes| bytes.min(CHUNK_BYTES_MAX));
     let store = Store::open(Arc::clone(&config.disk), options)?;
     let mut worker = Worker {
         engine: Engine::new(config.engine.clone()),
@@ -101,6 +106,8 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         inbox: Arc::clone(&inbox),
         last_now: 0,
         failure: None,
+        waiting: Arc::default(),
+        chunk_bytes_max,
     };
     worker.restore();
     worker.engine.resume_mirrors(worker.last_now, &mut worker.store, &worker.broker);
@@ -128,6 +135,9 @@ struct Worker {
     broker: Broker,
     inbox: Arc<Inbox>,
     hearing: Hearings,
+    /// The answers that wait for the journal.
+    waiting: Arc<Waiting>,
+    chunk_bytes_max: usize,
     last_now: i64,
     /// What the store failed with, until the engine is made anew.
     failure: Option<String>,
@@ -144,10 +154,11 @@ impl Worker {
             for input in batch.drain(..) {
                 let now = self.now();
                 self.engine.handle(now, input, &mut self.store, &self.broker);
-                if self.store.staged_bytes() >= CHUNK_BYTES_MAX || self.engine.outputs().is_full() {
+                if self.store.staged_bytes() >= self.chunk_bytes_max || self.engine.outputs().is_full() {
                     // Mirrors of streams in memory come first: what is acknowledged is copied, or noted as not yet copied.
                     self.engine.handle_durable(now, &mut self.store, &self.broker);
                     self.release();
+                    self.waiting.wait_for_room();
                 }
             }
             self.attend();
@@ -178,6 +189,7 @@ impl Worker {
         }
         self.engine.handle_durable(now, &mut self.store, &self.broker);
         self.release();
+        self.waiting.wait_for_room();
     }
 
     /// Lets everything out that the engine has to say: changes of what it hears, what may be sent now, and behind the
@@ -188,17 +200,22 @@ impl Worker {
             self.hearing.change(change);
         }
         self.broker.publish_all(outputs.take_now().iter().map(routed));
+        let bytes = outputs.held_bytes();
         let held = outputs.take_held();
         if held.is_empty() && self.store.staged_bytes() == 0 {
             return;
         }
+        let place = self.waiting.place(bytes);
         let broker = self.broker.clone();
-        self.store.seal(Box::new(move |result| match result {
-            Ok(()) => broker.publish_all(held.iter().map(|held| routed(&held.message))),
-            Err(why) => {
-                let failed: Vec<_> = held.into_iter().filter_map(|held| held.failed(&why)).collect();
-                broker.publish_all(failed.iter().map(routed));
+        self.store.seal(Box::new(move |result| {
+            match result {
+                Ok(()) => broker.publish_all(held.iter().map(|held| routed(&held.message))),
+                Err(why) => {
+                    let failed: Vec<_> = held.into_iter().filter_map(|held| held.failed(&why)).collect();
+                    broker.publish_all(failed.iter().map(routed));
+                }
             }
+            drop(place);
         }));
     }
 
@@ -216,8 +233,7 @@ impl Worker {
         self.engine.dismiss(now, &mut self.store, &self.broker);
         let outputs = self.engine.outputs();
         self.broker.publish_all(outputs.take_now().iter().map(routed));
-        let failed: Vec<_> =
-            outputs.take_held().into_iter().filter_map(|held| held.failed(reason)).collect();
+        let failed: Vec<_> = outputs.take_held().into_iter().filter_map(|held| held.failed(reason)).collect();
         self.broker.publish_all(failed.iter().map(routed));
         self.hearing.forget_all();
         self.engine = Engine::new(self.config.clone());
@@ -257,6 +273,48 @@ impl Worker {
             let over = u64::from(pressure - PRESSURE_SLOW);
             std::thread::sleep(Duration::from_micros(over * over * 4));
         }
+    }
+}
+
+/// How much waits for the journal, in bytes of answers.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts answers of `bytes` until what is returned is dropped.
+    fn place(self: &Arc<Self>, bytes: usize) -> Place {
+        *self.lock() += bytes;
+        Place { waiting: Arc::clone(self), bytes }
+    }
+
+    /// Returns once there is room for more. The journal needs nothing of this thread to get there.
+    fn wait_for_room(&self) {
+        let mut waiting = self.lock();
+        while *waiting > WAITING_BYTES_MAX {
+            waiting = self.freed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The place of answers among those that wait.
+struct Place {
+    waiting: Arc<Waiting>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock();
+        *waiting = waiting.saturating_sub(self.bytes);
+        drop(waiting);
+        self.waiting.freed.notify_one();
     }
 }
 
@@ -433,5 +491,29 @@ impl fmt::Debug for DriverConfig {
             .field("disk", &self.disk)
             .field("engine", &self.engine)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_wait_while_too_many_answers_wait_for_the_journal() {
+        let waiting = Arc::new(Waiting::default());
+        let (small, large) = (waiting.place(10), waiting.place(WAITING_BYTES_MAX));
+        let waiter = Arc::clone(&waiting);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let thread = task::thread("waiter", move || {
+            waiter.wait_for_room();
+            done.send(()).expect("the test waits");
+        })
+        .expect("a thread");
+        assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "no room yet");
+        drop(small);
+        is_done.recv().expect("there is room: the limit itself may wait");
+        thread.join().expect("it ends");
+        drop(large);
+        assert_eq!(*waiting.lock(), 0);
     }
 }

@@ -32,18 +32,20 @@ pub enum RestoreError {
 
 impl From<ReadError> for RestoreError {
     fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable(_) => Self::Unavailable(error.to_string()),
-            error => Self::Damaged(error.to_string()),
+        if matches!(error, ReadError::Unavailable(_)) {
+            Self::Unavailable(error.to_string())
+        } else {
+            Self::Damaged(error.to_string())
         }
     }
 }
 
 impl From<StageError> for RestoreError {
     fn from(error: StageError) -> Self {
-        match error {
-            StageError::Unreadable(error) => error.into(),
-            error => Self::Unavailable(error.to_string()),
+        if let StageError::Unreadable(error) = error {
+            error.into()
+        } else {
+            Self::Unavailable(error.to_string())
         }
     }
 }

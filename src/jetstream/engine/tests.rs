@@ -1,6 +1,7 @@
 //! The engine in virtual time, through nothing but its inputs and outputs: the world of a test has a store on a simulated
 //! disk that works when it is told to, a clock, and a client that remembers what it was sent.
 
+mod bounds;
 mod damage;
 mod mirrors;
 mod publishing;
