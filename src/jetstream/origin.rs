@@ -10,7 +10,7 @@ use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::publish::STREAM_SOURCE;
 use weir_protocol::jetstream::stream::{StorageType, StreamSource, StreamSourceInfo};
 use weir_protocol::{header, subject};
-use weir_storage::{Next, Record, Store};
+use weir_storage::{Next, Record, StageError, Store};
 
 use super::engine::Context;
 use super::stream::{Incoming, Refusal, Stream, unreadable};
@@ -132,6 +132,16 @@ fn start_seq(config: &StreamSource, origin: &Stream, context: &Context<'_>) -> R
     }
 }
 
+/// Whether a copy of `record` can be staged, with `more` bytes; false when it goes into the next chunk.
+fn has_room(record: &Record, more: usize, store: &Store) -> Result<bool, ApiError> {
+    let size = record.subject.len() * 2 + record.headers.len() + record.payload.len() + more + COPY_OVERHEAD;
+    match store.admits(3, size) {
+        Ok(()) => Ok(true),
+        Err(StageError::TooLong { .. }) if store.staged_bytes() > 0 => Ok(false),
+        Err(error) => Err(store_failed(&error)),
+    }
+}
+
 fn store_failed(error: &impl std::fmt::Display) -> ApiError {
     error::STREAM_STORE_FAILED.with(error)
 }
@@ -189,6 +199,9 @@ impl Stream {
                     bytes += record.subject.len() + record.headers.len() + record.payload.len();
                     records += 1;
                     next = record.seq + 1;
+                    if !has_room(&record, 0, context.store)? {
+                        return Ok(Progress::More);
+                    }
                     self.mirror_record(&record, context)?;
                 }
                 Next::More(seq) => {
@@ -337,9 +350,9 @@ impl Stream {
                     bytes += record.subject.len() + record.headers.len() + record.payload.len();
                     records += 1;
                     // A copy goes with the position behind it: with only one of them a restart copies twice.
-                    let size = record.subject.len() * 2 + record.headers.len() + record.payload.len();
-                    let more = source.index_name.len() * 2 + COPY_OVERHEAD;
-                    context.store.admits(3, size + more).map_err(|error| store_failed(&error))?;
+                    if !has_room(&record, source.index_name.len() * 2, context.store)? {
+                        return Ok(Progress::More);
+                    }
                     self.source_record(source, &record, context)?;
                     record.seq + 1
                 }
