@@ -48,6 +48,8 @@ pub(crate) struct Peer {
     pub(crate) headers: AtomicBool,
     /// Its own messages are delivered to it.
     pub(crate) echo: AtomicBool,
+    /// It may be sent INFO at any time: its protocol says so, and it has been greeted.
+    pub(crate) follows_info: AtomicBool,
     pub(crate) received: Received,
 }
 
@@ -94,6 +96,7 @@ impl Peer {
             info: RwLock::new(Arc::new(info)),
             headers: AtomicBool::new(false),
             echo: AtomicBool::new(true),
+            follows_info: AtomicBool::new(false),
             received: Received::default(),
         })
     }

@@ -15,6 +15,7 @@ mod output;
 mod record;
 mod replay;
 mod serve;
+mod signal;
 mod stack;
 mod task;
 

@@ -1,4 +1,4 @@
-//! `weir serve`: the broker and the services until SIGTERM or SIGINT.
+//! `weir serve`: the broker and the services until SIGTERM or SIGINT, or SIGUSR2 for lame duck mode.
 //!
 //! Starting is all or nothing: what cannot start ends the process with an error that names it. Stopping goes backwards:
 //! recordings end and their states are written, then the services go, then the broker, then a temporary store.
@@ -10,13 +10,16 @@ use tracing::info;
 
 use super::failure::{Failure, Outcome};
 use super::stack::Stack;
-use super::task::{self, Stop};
-use super::{log, output};
+use super::task::{self, LameDuck, Stop};
+use super::{log, output, signal};
 use crate::config::{Broker, Serve, ServeArgs};
 use crate::sys::clock::SystemClock;
 
 /// Runs the command.
 pub(crate) fn run(args: ServeArgs) -> Outcome {
+    if let Some(typed) = &args.signal {
+        return signal::send(typed);
+    }
     let serve = Serve::resolve(args)?;
     log::start(&serve.log, SystemClock::shared())?;
     task::block_on_all(serve_until_stopped(serve))
@@ -24,6 +27,7 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
 
 async fn serve_until_stopped(serve: Serve) -> Outcome {
     let mut stop = Stop::listen()?;
+    let mut lame_duck = LameDuck::listen()?;
     info!("Starting weir {} (NATS {})", env!("CARGO_PKG_VERSION"), crate::server::NATS_VERSION);
     let pid = std::process::id().to_string();
     let _pid = serve.pid_file.as_deref().map(|path| Mark::write(path, &pid)).transpose()?;
@@ -33,9 +37,16 @@ async fn serve_until_stopped(serve: Serve) -> Outcome {
         Broker::Embedded { ports_file_dir: None, .. } | Broker::External { .. } => None,
     };
     info!("Server is ready");
-    let signal = stop.wait().await;
-    info!("{signal}: stopping");
-    let ended = stack.stop().await?;
+    let ended = tokio::select! {
+        signal = stop.wait() => {
+            info!("{signal}: stopping");
+            stack.stop().await?
+        }
+        () = lame_duck.wait() => {
+            info!("SIGUSR2: leaving");
+            stack.leave(stop.wait_for_interrupt()).await?
+        }
+    };
     if ended > 0 {
         info!("Ended {}", output::count(ended as u64, "recording"));
     }

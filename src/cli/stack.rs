@@ -103,20 +103,41 @@ impl Stack {
     /// # Errors
     /// What did not end in order; all else is stopped all the same.
     pub(crate) async fn stop(self) -> Outcome<usize> {
-        let ended = self.services.shutdown().await;
-        // Nothing of the services' is under way any more; a connection that breaks now loses nothing.
-        let _ = self.client.drain().await;
-        if let Some(server) = self.server {
-            server
-                .shutdown()
-                .await
-                .map_err(|error| Failure::new(format!("the store did not close in order: {error}")))?;
+        let (ended, server) = self.stop_services().await;
+        if let Some(server) = server {
+            server.shutdown().await.map_err(not_in_order)?;
         }
-        ended.map_err(|error| {
+        ended
+    }
+
+    /// As [`stop`](Self::stop), but the broker takes its time in lame duck mode, unless `hurry` comes.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub(crate) async fn leave(self, hurry: impl Future<Output = ()>) -> Outcome<usize> {
+        if let Some(server) = &self.server {
+            server.stop_accepting();
+        }
+        let (ended, server) = self.stop_services().await;
+        if let Some(server) = server {
+            server.leave(hurry).await.map_err(not_in_order)?;
+        }
+        ended
+    }
+
+    async fn stop_services(self) -> (Outcome<usize>, Option<Server>) {
+        let ended = self.services.shutdown().await.map_err(|error| {
             Failure::new(format!("not all recordings could be ended: {error}"))
                 .hint("they are ended or go on when the services run again")
-        })
+        });
+        // Nothing of the services' is under way any more; a connection that breaks now loses nothing.
+        let _ = self.client.drain().await;
+        (ended, self.server)
     }
+}
+
+fn not_in_order(error: String) -> Failure {
+    Failure::new(format!("the store did not close in order: {error}"))
 }
 
 async fn start_server(broker: &Broker, clock: SharedClock) -> Outcome<Server> {

@@ -22,6 +22,32 @@ pub(crate) fn block_on_all<T>(work: impl Future<Output = Outcome<T>>) -> Outcome
         .block_on(work)
 }
 
+/// The signal that asks a server to leave slowly: SIGUSR2. Listening begins when this is made.
+pub(crate) struct LameDuck {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl LameDuck {
+    /// Listens for the signal from now on.
+    pub(crate) fn listen() -> Outcome<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined2())
+                .map_err(|error| Failure::io("cannot listen for signals", &error))?,
+        })
+    }
+
+    /// Waits for the signal.
+    pub(crate) async fn wait(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
 /// The signals that ask a program to end: SIGINT (Ctrl-C) and SIGTERM. Listening begins when this is made.
 pub(crate) struct Stop {
     #[cfg(unix)]
@@ -45,6 +71,11 @@ impl Stop {
         }
         #[cfg(not(unix))]
         Ok(Self {})
+    }
+
+    /// Waits for SIGINT alone: a server that leaves slowly is not hurried by SIGTERM.
+    pub(crate) async fn wait_for_interrupt(&mut self) {
+        while self.wait().await == "SIGTERM" {}
     }
 
     /// Waits for the next of the signals and names it.

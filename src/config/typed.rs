@@ -62,6 +62,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub ports_file_dir: Option<PathBuf>,
 
+    /// Send a signal to a running server and end: ldm (leave slowly), quit, term or stop, with its process id or its --pid file
+    #[arg(long, value_name = "NAME=PROCESS")]
+    pub signal: Option<String>,
+
     /// Log debugging messages
     #[arg(long, short = 'D', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub debug: bool,

@@ -39,6 +39,8 @@ const WORDS: &[Word] = &[
     word("l", &["--log"], true),
     word("log", &["--log"], true),
     word("ports_file_dir", &["--ports-file-dir"], true),
+    word("sl", &["--signal"], true),
+    word("signal", &["--signal"], true),
     word("D", &["--debug"], false),
     word("debug", &["--debug"], false),
     word("V", &["--trace"], false),
@@ -136,6 +138,7 @@ mod tests {
         check("weir serve -js=false", "weir serve --jetstream=false");
         check("weir serve -n -js -js", "weir serve --name=-js --jetstream");
         check("weir serve --http :0 -D", "weir serve --http :0 --debug");
+        check("weir serve -sl ldm=1", "weir serve --signal=ldm=1");
         check("weir serve -p", "weir serve --port");
     }
 

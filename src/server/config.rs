@@ -1,9 +1,9 @@
 //! What a server is started with. Names and defaults are nats-server's, but for the address: the loopback.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::jetstream::JetStreamConfig;
 use crate::sys::clock::{SharedClock, SystemClock};
 use crate::sys::net::Place;
 use crate::sys::random::Random;
@@ -36,6 +36,26 @@ pub struct Address {
     pub port: u16,
 }
 
+/// How JetStream is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JetStreamConfig {
+    /// Where streams are kept.
+    pub store: StoreFolder,
+    /// Size of a journal file in bytes. 16 MiB; at least twice `max_payload`.
+    pub journal_file_bytes: u64,
+    /// redb's cache in bytes. 64 MiB.
+    pub cache_bytes: usize,
+}
+
+/// The folder of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreFolder {
+    /// A new one among the system's temporary files, removed on a clean stop.
+    Temporary,
+    /// This one; made if it is not there, mode 0700.
+    Path(PathBuf),
+}
+
 /// Sizes in bytes, counts and times that bound what a client may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -59,6 +79,10 @@ pub struct Limits {
     pub ping_max: u32,
     /// Ended connections that the monitoring remembers. 10,000.
     pub max_closed_clients: usize,
+    /// In lame duck mode, the time from the last accepted connection to the last closed one. 2 minutes.
+    pub lame_duck_duration: Duration,
+    /// The part of it that clients are given before the first is closed. 10 s.
+    pub lame_duck_grace_period: Duration,
 }
 
 /// A configuration that cannot be meant.
@@ -87,6 +111,20 @@ impl Default for Config {
     }
 }
 
+impl Default for JetStreamConfig {
+    fn default() -> Self {
+        Self { store: StoreFolder::Temporary, journal_file_bytes: 16 << 20, cache_bytes: 64 << 20 }
+    }
+}
+
+impl JetStreamConfig {
+    /// The defaults with a store that outlives the server.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { store: StoreFolder::Path(path.into()), ..Self::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -100,6 +138,8 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             max_closed_clients: 10_000,
+            lame_duck_duration: Duration::from_secs(120),
+            lame_duck_grace_period: Duration::from_secs(10),
         }
     }
 }

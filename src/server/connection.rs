@@ -130,8 +130,8 @@ async fn converse(
         };
         match session.handle_chunk(&chunk) {
             Ok(taken) => {
-                if taken < chunk.len() {
-                    keep(&mut partial, &chunk[taken..], session.needed());
+                if let Some(rest) = chunk.get(taken..).filter(|rest| !rest.is_empty()) {
+                    keep(&mut partial, rest, session.needed());
                 }
             }
             Err(error) => return End::Error(error),

@@ -10,45 +10,11 @@ use weir_storage::Folder;
 use weir_storage::disk::FolderError;
 
 use super::NATS_VERSION;
-use super::config::Config;
+use super::config::{Config, JetStreamConfig, StoreFolder};
 use crate::broker::Broker;
 use crate::jetstream::driver::{self, Driver, DriverConfig};
 use crate::jetstream::{API_LEVEL, EngineConfig};
 use crate::sys::clock::SharedClock;
-
-/// How JetStream is started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JetStreamConfig {
-    /// Where streams are kept.
-    pub store: StoreFolder,
-    /// Size of a journal file in bytes. 16 MiB; at least twice `max_payload`.
-    pub journal_file_bytes: u64,
-    /// redb's cache in bytes. 64 MiB.
-    pub cache_bytes: usize,
-}
-
-/// The folder of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreFolder {
-    /// A new one among the system's temporary files, removed on a clean stop.
-    Temporary,
-    /// This one; made if it is not there, mode 0700.
-    Path(PathBuf),
-}
-
-impl Default for JetStreamConfig {
-    fn default() -> Self {
-        Self { store: StoreFolder::Temporary, journal_file_bytes: 16 << 20, cache_bytes: 64 << 20 }
-    }
-}
-
-impl JetStreamConfig {
-    /// The defaults with a store that outlives the server.
-    #[must_use]
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { store: StoreFolder::Path(path.into()), ..Self::default() }
-    }
-}
 
 /// Why JetStream does not start.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@
 mod config;
 mod connection;
 mod jetstream;
+mod lame_duck;
 mod listener;
 mod monitor;
 mod registry;
@@ -23,11 +24,12 @@ use std::sync::{Arc, Weak};
 
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
+use weir_protocol::encode;
 use weir_protocol::error::ClosedReason;
 use weir_protocol::info::ServerInfo;
 
-pub use config::{Address, Config, ConfigError, Limits};
-pub use jetstream::{JetStreamConfig, JetStreamError, StoreFolder};
+pub use config::{Address, Config, ConfigError, JetStreamConfig, Limits, StoreFolder};
+pub use jetstream::JetStreamError;
 
 use crate::broker::{Broker, ConnectionInfo, InternalSub, Peer};
 use crate::sys::clock::SharedClock;
@@ -213,6 +215,25 @@ impl Server {
         self.jetstream.as_ref().map(JetStream::path)
     }
 
+    /// Takes no new connections over TCP from now on; those that are there go on.
+    pub fn stop_accepting(&self) {
+        self.phase.send_replace(Phase::Finishing);
+    }
+
+    /// Leaves slowly, so that not all clients look for another server at once (lame duck mode): no new connections; JetStream
+    /// closes its store; clients are told by INFO; after the grace period their connections are closed one after the other.
+    /// Then the server stops. `hurry` cuts the waiting short.
+    ///
+    /// # Errors
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn leave(mut self, hurry: impl Future<Output = ()>) -> Result<(), String> {
+        tracing::info!("Entering lame duck mode, stop accepting new clients");
+        self.stop_accepting();
+        let closed = close_store(self.jetstream.take()).await;
+        lame_duck::dismiss(&self.shared, hurry).await;
+        self.shutdown().await.and(closed)
+    }
+
     /// Stops: no new connections; JetStream tells those who wait, makes everything durable and closes its store; what waits
     /// to be written is written, connections are closed, every task ends.
     ///
@@ -221,16 +242,20 @@ impl Server {
     pub async fn shutdown(self) -> Result<(), String> {
         let Self { shared, user_info, jetstream, tasks, phase, .. } = self;
         phase.send_replace(Phase::Finishing);
-        let closed = match jetstream {
-            Some(jetstream) => tokio::task::spawn_blocking(|| jetstream.stop()).await,
-            None => Ok(Ok(())),
-        };
+        let closed = close_store(jetstream).await;
         drop(phase);
         drop(user_info);
         drop(shared);
         tasks.ended().await;
-        closed.unwrap_or_else(|panic| Err(panic.to_string()))
+        closed
     }
+}
+
+/// Stops JetStream, which waits for the disk.
+async fn close_store(jetstream: Option<JetStream>) -> Result<(), String> {
+    let Some(jetstream) = jetstream else { return Ok(()) };
+    let stopped = tokio::task::spawn_blocking(|| jetstream.stop()).await;
+    stopped.unwrap_or_else(|panic| Err(panic.to_string()))
 }
 
 impl InProcess {
@@ -289,6 +314,18 @@ impl Shared {
     fn count_stall(&self, peer: &Peer) {
         peer.received.stalls.fetch_add(1, Ordering::Relaxed);
         self.broker.totals().stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The line by which a connection learns of the server, with what `change` makes of it.
+    fn info_for(&self, peer: &Peer, change: impl FnOnce(&mut ServerInfo)) -> Vec<u8> {
+        let connection = peer.info();
+        let mut info = self.info.clone();
+        info.client_id = connection.id;
+        info.client_ip.clone_from(&connection.host);
+        change(&mut info);
+        let mut line = Vec::new();
+        encode::info(&mut line, &info.to_json());
+        line
     }
 
     /// Closes every connection once what waits for it is written.

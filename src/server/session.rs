@@ -71,7 +71,7 @@ impl Session {
             peer,
             shared,
         };
-        session.peer.outbox.send(&session.info(false));
+        session.peer.outbox.send(&session.shared.info_for(&session.peer, |_| {}));
         session
     }
 
@@ -126,9 +126,11 @@ impl Session {
     fn handle_operations(&mut self, chunk: &Bytes, at: &mut usize) -> Result<(), ProtocolError> {
         let mut subject: &[u8] = &[];
         let mut run: Vec<Message<'_>> = Vec::new();
-        while let Some((op, taken)) = self.decoder.decode(&chunk[*at..]).inspect_err(|_| {
-            deliver(&mut self.publisher, chunk, subject, &mut run);
-        })? {
+        while let Some((op, taken)) =
+            self.decoder.decode(chunk.get(*at..).unwrap_or_default()).inspect_err(|_| {
+                deliver(&mut self.publisher, chunk, subject, &mut run);
+            })?
+        {
             *at += taken;
             let ClientOp::Pub(publish) = op else {
                 deliver(&mut self.publisher, chunk, subject, &mut run);
@@ -282,8 +284,13 @@ impl Session {
         if self.connected && !self.first_pong_sent {
             self.first_pong_sent = true;
             if self.options.protocol >= 1 {
-                let info = self.info(true);
+                let account = self.peer.info().account.clone();
+                let info = self.shared.info_for(&self.peer, |info| {
+                    info.connect_info = true;
+                    info.remote_account = account;
+                });
                 self.publisher.answer(&info);
+                self.peer.follows_info.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -316,21 +323,6 @@ impl Session {
             encode::err(&mut answer, &text);
             self.publisher.answer(&answer);
         }
-    }
-
-    /// INFO as this client is to see it; `bound` once it is known whose connection it is.
-    fn info(&self, bound: bool) -> Vec<u8> {
-        let connection = self.peer.info();
-        let mut info = self.shared.info.clone();
-        info.client_id = connection.id;
-        info.client_ip.clone_from(&connection.host);
-        if bound {
-            info.connect_info = true;
-            info.remote_account.clone_from(&connection.account);
-        }
-        let mut line = Vec::new();
-        encode::info(&mut line, &info.to_json());
-        line
     }
 }
 

@@ -9,7 +9,7 @@ use crate::support::capture::{
     state_of, stop_recording,
 };
 use crate::support::jetstream::{all_messages, drain, stream_info};
-use crate::support::{Server, eventually, weir_ok};
+use crate::support::{PATIENCE, Server, eventually, weir_ok};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_005_the_services_run_against_an_external_server() {
@@ -153,4 +153,39 @@ async fn s0_061_after_a_kill_a_running_session_goes_on() {
     let state = row(&client, "streams_record_state", "s").await.expect("a state");
     assert_eq!(state["message_count"], 60, "{state}");
     assert_eq!(all_messages(&client, &recording("s")).await.len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigusr2_ends_recordings_and_leaves_slowly() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pid_file = folder.path().join("weir.pid");
+    let mut server = Server::weir().args(["--pid".into(), pid_file.clone().into_os_string()]).start().await;
+    let (tell, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let options = async_nats::ConnectOptions::new().event_callback(move |event| {
+        // Whoever listened has seen enough.
+        let _ = tell.send(event);
+        async {}
+    });
+    let client = options.connect(server.url()).await.expect("it connects");
+    start_recording(&client, "dev", "s").await;
+    ingest(server.http(), "dev", 1..=10).await;
+    let mut own = client.subscribe("own").await.expect("subscribe");
+    client.flush().await.expect("flush");
+    let signal = format!("--signal=ldm={}", pid_file.display());
+    weir_ok(&server.url(), &["serve", &signal]).await;
+    let told =
+        async { while events.recv().await.expect("events come") != async_nats::Event::LameDuckMode {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("clients are told");
+    assert!(async_nats::connect(server.url()).await.is_err(), "nobody is let in any more");
+    // Those that are there go on, and SIGTERM does not hurry it.
+    server.signal("TERM");
+    client.publish("own", "1".into()).await.expect("publish");
+    assert_eq!(drain(&mut own, Duration::from_millis(300)).await.len(), 1);
+    server.signal("INT");
+    let status = server.wait().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    server.restart().await;
+    let client = server.connect().await;
+    assert_eq!(state_of(&client, "s").await.as_deref(), Some("stopped"));
+    assert_eq!(numbers(&recorded(&client, "s").await), (1..=10).collect::<Vec<_>>());
 }

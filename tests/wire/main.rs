@@ -7,6 +7,7 @@
 
 mod errors;
 mod headers;
+mod lame_duck;
 mod limits;
 mod monitor;
 mod peer;

@@ -1,0 +1,71 @@
+//! Lame duck mode: clients are told, may go on, and are closed one after the other.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use weir::server::{Address, Limits, Server};
+
+use crate::peer::{Partner, Peer, start};
+
+async fn server() -> Box<Server> {
+    let limits = Limits {
+        lame_duck_duration: Duration::from_millis(900),
+        lame_duck_grace_period: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    Box::new(start(limits, Some(Address::loopback(0))).await)
+}
+
+#[tokio::test]
+async fn clients_are_told_and_closed_one_after_the_other() {
+    let server = server().await;
+    let address = server.client_address().unwrap();
+    let partner = Partner::Tcp(server);
+    let mut told = [partner.connect().await, partner.connect().await];
+    let mut old = partner.connect_with(r#"CONNECT {"verbose":false}"#).await;
+    let mut silent = partner.open().await;
+    let first = silent.info().await;
+    let Partner::Tcp(server) = partner else { unreachable!("it was made so") };
+    let begin = Instant::now();
+    let leaving = tokio::spawn(server.leave(pending()));
+    for peer in &mut told {
+        let info = peer.info().await;
+        assert_eq!(info["ldm"], true);
+        assert_eq!((info.get("connect_info"), &info["server_id"]), (None, &first["server_id"]));
+    }
+    assert!(TcpStream::connect(address).await.is_err(), "nobody is let in any more");
+    // Who is there goes on, and a client that does not know such INFOs gets none.
+    told[0].send("SUB a 1\r\nPUB a 2\r\nhi\r\n").await;
+    told[0].expect("MSG a 1 2\r\nhi\r\n").await;
+    old.sync().await;
+    assert!(begin.elapsed() < Duration::from_millis(300), "{:?}: too slow to tell", begin.elapsed());
+    let mut ends = Vec::new();
+    for mut peer in told.into_iter().chain([old, silent]) {
+        peer.expect_closed().await;
+        ends.push(begin.elapsed());
+    }
+    leaving.await.unwrap().expect("in order");
+    assert!(ends[0] >= Duration::from_millis(300), "{ends:?}: the grace period");
+    // 600 ms for four: three pauses of 75 to 150 ms.
+    assert!(ends[3] - ends[0] >= Duration::from_millis(225), "{ends:?}: not all at once");
+}
+
+#[tokio::test]
+async fn whoever_is_in_a_hurry_does_not_wait() {
+    let server = server().await;
+    let mut peer = Peer::over(server.connect_in_process());
+    peer.info().await;
+    let begin = Instant::now();
+    server.leave(std::future::ready(())).await.expect("in order");
+    peer.expect_closed().await;
+    assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn without_clients_there_is_nothing_to_wait_for() {
+    let begin = Instant::now();
+    server().await.leave(pending()).await.expect("in order");
+    assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+}
