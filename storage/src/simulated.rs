@@ -48,6 +48,11 @@ pub enum Operation {
         /// Which.
         file: usize,
     },
+    /// A file's sync failed. What was written before is on the disk or lost; no later sync brings it there.
+    SyncFailed {
+        /// Which.
+        file: usize,
+    },
     /// The folder was synced.
     SyncFolder,
     /// The test's own mark, for example that an answer went out.
@@ -58,7 +63,10 @@ impl Operation {
     /// The file whose contents it changes; `None` when it changes the folder.
     fn file(&self) -> Option<usize> {
         match self {
-            Self::Write { file, .. } | Self::SetLen { file, .. } | Self::Sync { file } => Some(*file),
+            Self::Write { file, .. }
+            | Self::SetLen { file, .. }
+            | Self::Sync { file }
+            | Self::SyncFailed { file } => Some(*file),
             Self::Make { .. } | Self::Remove { .. } | Self::SyncFolder | Self::Mark(_) => None,
         }
     }
@@ -96,7 +104,10 @@ impl Image {
             Operation::SetLen { file, len } => {
                 self.files.entry(*file).or_default().resize(usize::try_from(*len).unwrap_or(0), 0);
             }
-            Operation::Sync { .. } | Operation::SyncFolder | Operation::Mark(_) => {}
+            Operation::Sync { .. }
+            | Operation::SyncFailed { .. }
+            | Operation::SyncFolder
+            | Operation::Mark(_) => {}
         }
     }
 
@@ -230,6 +241,17 @@ impl Simulated {
                     settle(&mut image, &mut pending, |waiting| waiting.file() == Some(*file));
                 }
                 Operation::SyncFolder => settle(&mut image, &mut pending, |waiting| waiting.file().is_none()),
+                Operation::SyncFailed { file } => {
+                    // The system takes its pages for clean: whatever took hold did so now.
+                    pending.retain(|waiting| {
+                        let is_lost =
+                            waiting.file() == Some(*file) && matches!(waiting, Operation::Write { .. });
+                        if is_lost {
+                            take_hold(&mut image, waiting, cut, random);
+                        }
+                        !is_lost
+                    });
+                }
                 Operation::Mark(_) => {}
                 Operation::Make { .. }
                 | Operation::Remove { .. }
@@ -238,16 +260,7 @@ impl Simulated {
             }
         }
         for operation in pending {
-            if random() % 100 >= cut.kept_percent {
-                continue;
-            }
-            if let Operation::Write { file, offset, bytes } = operation
-                && random() % 100 < cut.torn_percent
-            {
-                tear(&mut image, *file, *offset, bytes, random);
-            } else {
-                image.apply(operation);
-            }
+            take_hold(&mut image, operation, cut, random);
         }
         Self::of(image, state.next_file)
     }
@@ -256,23 +269,41 @@ impl Simulated {
         let mut state = self.state();
         let attempt = state.attempts;
         state.attempts += 1;
-        if let Some((_, kind)) = state.failing.iter().find(|(failing, _)| failing.contains(&attempt)) {
-            return Err(io::Error::new(*kind, "simulated"));
-        }
         let name = match &operation {
             Operation::Make { name, .. } | Operation::Remove { name } => Some(name),
             Operation::Write { .. }
             | Operation::SetLen { .. }
             | Operation::Sync { .. }
+            | Operation::SyncFailed { .. }
             | Operation::SyncFolder
             | Operation::Mark(_) => operation.file().and_then(|file| state.live.name_of(file)),
         };
-        if name.is_some_and(|name| state.failing_names.contains(name)) {
-            return Err(io::Error::other("simulated"));
+        let by_name = name.filter(|name| state.failing_names.contains(*name)).map(|_| &io::ErrorKind::Other);
+        let by_attempt = state.failing.iter().find(|(failing, _)| failing.contains(&attempt));
+        if let Some(kind) = by_attempt.map(|(_, kind)| kind).or(by_name) {
+            let error = io::Error::new(*kind, "simulated");
+            if let Operation::Sync { file } = operation {
+                state.operations.push(Operation::SyncFailed { file });
+            }
+            return Err(error);
         }
         state.live.apply(&operation);
         state.operations.push(operation);
         Ok(())
+    }
+}
+
+/// An operation that was not synced takes hold, or in part, or not.
+fn take_hold(image: &mut Image, operation: &Operation, cut: Cut, random: &mut dyn FnMut() -> u64) {
+    if random() % 100 >= cut.kept_percent {
+        return;
+    }
+    if let Operation::Write { file, offset, bytes } = operation
+        && random() % 100 < cut.torn_percent
+    {
+        tear(image, *file, *offset, bytes, random);
+    } else {
+        image.apply(operation);
     }
 }
 

@@ -9,7 +9,6 @@ mod workload;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::Builder;
@@ -17,7 +16,7 @@ use std::time::Duration;
 
 use weir_storage::simulated::Simulated;
 use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, Options, ReadError, StageError, Store};
-use workload::{Random, World, adopt, change, matches, matches_running, open, options};
+use workload::{Driven, Random, open, options};
 
 fn spec(layout: Layout) -> LogSpec {
     LogSpec { medium: Medium::Disk, layout, cost: Cost { per_record: 0, per_headers: 0 }, first_seq: 1 }
@@ -204,87 +203,10 @@ fn a_full_disk_refuses_writes_and_lets_them_in_again() {
     }
 }
 
-/// A store under random changes, and the states it was sealed in. `states[answered]` is what it holds for certain.
-struct Sealed {
-    disk: Simulated,
-    options: Options,
-    store: Store,
-    world: World,
-    states: Vec<World>,
-    seals: usize,
-    /// The last state that was answered with success.
-    answered: Arc<AtomicUsize>,
-    /// How many seals were answered with success, and with an error.
-    answers: Arc<[AtomicUsize; 2]>,
-}
-
-impl Sealed {
-    fn new(options: Options) -> Self {
-        let disk = Simulated::new();
-        let store = Store::open(Arc::new(disk.clone()), options.clone()).unwrap();
-        let states = vec![World::default()];
-        Self {
-            disk,
-            options,
-            store,
-            world: World::default(),
-            states,
-            seals: 0,
-            answered: Arc::default(),
-            answers: Arc::default(),
-        }
-    }
-
-    fn answered(&self) -> &World {
-        &self.states[self.answered.load(SeqCst)]
-    }
-
-    fn seal(&mut self) {
-        self.states.push(self.world.clone());
-        self.seals += 1;
-        let number = self.states.len() - 1;
-        let (answered, answers) = (Arc::clone(&self.answered), Arc::clone(&self.answers));
-        self.store.seal(Box::new(move |result| {
-            if result.is_ok() {
-                answered.store(number, SeqCst);
-            }
-            answers[usize::from(result.is_err())].fetch_add(1, SeqCst);
-        }));
-    }
-
-    fn errors(&self) -> usize {
-        self.answers[1].load(SeqCst)
-    }
-
-    fn awaits_answers(&self) -> bool {
-        self.answers[0].load(SeqCst) + self.errors() < self.seals
-    }
-
-    /// Goes on from a state that the store is in.
-    fn go_on_from(&mut self, state: World) {
-        self.world = state;
-        adopt(&self.store, &mut self.world);
-        self.states.push(self.world.clone());
-        self.answered.store(self.states.len() - 1, SeqCst);
-    }
-
-    /// Opens the store again; what was not answered may be there as a whole.
-    fn reopen(&mut self, context: &str) {
-        self.disk.heal();
-        let answered = self.answered.load(SeqCst);
-        self.store = Store::open(Arc::new(self.disk.clone()), self.options.clone()).unwrap();
-        let mut reasons = Vec::new();
-        let found = self.states[answered..]
-            .iter()
-            .find(|state| matches(&self.store, state).map_err(|reason| reasons.push(reason)).is_ok());
-        let found = found.unwrap_or_else(|| panic!("{context}: opened again: {}", reasons.join("; ")));
-        self.go_on_from(found.clone());
-    }
-}
-
 #[test]
 fn journal_and_database_fail_together() {
-    let [failures, lasting, killed, closed] = fail_together(60, &options(), &|store| drop(store.process()));
+    let [failures, lasting, killed, closed] =
+        fail_together(60, &options(), &|run| drop(run.process().unwrap()));
     assert!(failures > 100 && lasting > 30 && killed > 10 && closed > 10);
 }
 
@@ -300,107 +222,61 @@ fn journal_and_database_fail_together_with_threads() {
 
 /// Returns how many failures there were, how many of them lasted, and how many kills and closes came before the end.
 /// `wait` returns when the store may have news.
-fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Store)) -> [usize; 4] {
+fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Driven)) -> [usize; 4] {
     let (mut failures, mut lasting, mut killed, mut closed) = (0, 0, 0, 0);
     for seed in 1..=seeds {
         let mut random = Random(seed);
-        let mut run = Sealed::new(options.clone());
+        let mut run = Driven::new(options.clone()).unwrap();
         let mut refused_for = 0;
         for step in 0..300 {
             let context = format!("seed {seed}, step {step}");
-            if random.below(25) == 0 {
+            let checked =
+                |result: Result<(), String>| result.unwrap_or_else(|why| panic!("{context}: {why}"));
+            if random.one_in(25) {
                 // A few stretches: what lies between them succeeds.
                 let mut from = run.disk.attempts();
                 for _ in 0..1 + random.below(3) {
                     from += random.below(8);
-                    let length = [1, 1, 5, 40, 100_000][random.below(5) as usize];
+                    let length = [1, 1, 5, 40, 100_000][random.index(5)];
                     run.disk.fail(from..from + length, ErrorKind::Other);
                     from += length;
                 }
-            } else if random.below(12) == 0 {
+            } else if random.one_in(12) {
                 run.disk.heal();
             }
-            for _ in 0..random.below(10) {
-                let before = run.world.clone();
-                match change(&mut run.store, &mut run.world, &mut random) {
-                    Ok(()) if run.store.refusing().is_none() => {}
-                    Ok(()) => {
-                        assert_eq!(format!("{before:?}"), format!("{:?}", run.world), "{context}: a change")
-                    }
-                    Err(StageError::Failed { cause }) => {
-                        assert_eq!(Some(&cause[..]), run.store.refusing(), "{context}");
-                    }
-                    // The journal is full, because redb cannot be written.
-                    Err(StageError::Busy { .. }) => {}
-                    Err(error) => panic!("{context}: {error}"),
-                }
-                assert!(run.store.refusing().is_none() || run.store.staged_bytes() == 0, "{context}");
-            }
-            let errors = run.errors();
+            checked(run.change(10, &mut random));
+            let (errors, refuses) = (run.errors(), run.refusing().is_some());
+            assert!(!refuses || run.store().staged_bytes() == 0, "{context}");
             run.seal();
-            if run.store.refusing().is_some() {
-                assert_eq!(run.errors(), errors + 1, "{context}: refused at once");
-            }
-            if random.below(3) == 0 {
+            assert!(!refuses || run.errors() == errors + 1, "{context}: refused at once");
+            if random.one_in(3) {
                 continue;
             }
-            let events = run.store.process();
-            if events.failed.is_some() {
-                assert_eq!(refused_for, 0, "{context}: a failure is told once");
-                failures += 1;
-                refused_for = 1;
-            }
-            if refused_for > 0 && run.store.refusing().is_none() {
-                let state = run.answered().clone();
-                assert_eq!(matches_running(&run.store, &state), Ok(()), "{context}: recovered");
-                run.go_on_from(state);
+            let events = run.process().unwrap_or_else(|why| panic!("{context}: {why}"));
+            failures += usize::from(events.failed.is_some());
+            refused_for = if run.has_failed { refused_for + 1 } else { 0 };
+            lasting += usize::from(refused_for == 2);
+            if refused_for > 0 && random.one_in(15) {
+                let in_order = random.one_in(2);
+                killed += usize::from(!in_order);
+                closed += usize::from(in_order);
+                checked(run.restart(in_order));
                 refused_for = 0;
-                continue;
-            }
-            assert_eq!(
-                refused_for > 0,
-                run.store.refusing().is_some(),
-                "{context}: {:?}",
-                run.store.refusing()
-            );
-            if refused_for > 0 {
-                lasting += usize::from(refused_for == 2);
-                refused_for += 1;
-                if random.below(15) == 0 {
-                    let store = std::mem::replace(&mut run.store, open(&Simulated::new()).unwrap());
-                    if random.below(2) == 0 {
-                        killed += 1;
-                        drop(store);
-                    } else {
-                        closed += 1;
-                        let _ = store.close();
-                    }
-                    run.reopen(&context);
-                    refused_for = 0;
-                }
             }
         }
         // Healthy again, it recovers by itself, and keeps what it is given.
+        let context = format!("seed {seed}, the end");
+        let checked = |result: Result<(), String>| result.unwrap_or_else(|why| panic!("{context}: {why}"));
         run.disk.heal();
         run.seal();
         while run.awaits_answers() || {
-            run.store.process();
-            run.store.refusing().is_some()
+            checked(run.process().map(drop));
+            run.has_failed
         } {
-            wait(&mut run.store);
+            wait(&mut run);
         }
-        let state = run.answered().clone();
-        assert_eq!(matches_running(&run.store, &state), Ok(()), "seed {seed}: at the end");
-        run.go_on_from(state);
-        for _ in 0..10 {
-            change(&mut run.store, &mut run.world, &mut random).unwrap();
-        }
-        run.seal();
-        let store = std::mem::replace(&mut run.store, open(&Simulated::new()).unwrap());
-        store.close().unwrap();
-        run.states = vec![run.world.clone()];
-        run.answered.store(0, SeqCst);
-        run.reopen(&format!("seed {seed}, the end"));
+        checked(run.change(10, &mut random));
+        checked(run.restart(true));
     }
     println!("{failures} failures, {lasting} lasting; {killed} kills, {closed} closes while refusing");
     [failures, lasting, killed, closed]

@@ -113,12 +113,19 @@ pub(crate) fn replay(disk: &Arc<dyn Disk>, from: Position) -> Result<Replayed, R
                 position.crc = group.former_crc;
                 continue;
             }
+            // The next group is the first of a later file: nothing is missing here.
+            let goes_on = |next: &JournalFile| {
+                let start = next.bytes.get(SECTOR..).and_then(Group::decode);
+                start.is_some_and(|group| group.generation == next.generation && group.number == wanted)
+            };
+            let behind = files.get(at + 1..).unwrap_or_default();
+            if behind.iter().any(goes_on) {
+                break;
+            }
             // A later file may prove it too. Its own head may be what is missing; that is found when we get there.
-            let proof =
-                files.iter().skip(at + 1).find_map(|next| later(next, START).map(|found| (next, found)));
+            let proof = behind.iter().find_map(|next| later(next, START).map(|found| (next, found)));
             if let Some((next, (found, group))) = proof
                 && found == SECTOR
-                && group.number > position.group
             {
                 stretches.push(broken(file, offset, file.bytes.len()));
                 if next.generation == file.generation + 1 {

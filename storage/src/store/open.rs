@@ -33,11 +33,20 @@ pub struct Options {
     /// Without threads the journal is written and redb is filled inside [`Store::process`], on the owner's thread, in
     /// an order that depends on the calls alone: for simulations (default: with threads).
     pub is_threaded: bool,
+    /// Without threads: how many calls of [`Store::process`] redb lets pass before it takes what is durable, unless the
+    /// journal waits for it. With threads the disk decides (default 0).
+    pub mover_lag: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { journal_file_bytes: 16 << 20, cache_bytes: 64 << 20, wake: Arc::new(|| ()), is_threaded: true }
+        Self {
+            journal_file_bytes: 16 << 20,
+            cache_bytes: 64 << 20,
+            wake: Arc::new(|| ()),
+            is_threaded: true,
+            mover_lag: 0,
+        }
     }
 }
 
@@ -47,6 +56,7 @@ impl fmt::Debug for Options {
             .field("journal_file_bytes", &self.journal_file_bytes)
             .field("cache_bytes", &self.cache_bytes)
             .field("is_threaded", &self.is_threaded)
+            .field("mover_lag", &self.mover_lag)
             .finish_non_exhaustive()
     }
 }
@@ -72,7 +82,7 @@ impl Store {
         let workers = if options.is_threaded {
             Workers::threads(writer, mover).map_err(io)?
         } else {
-            Workers::inline(writer, mover)
+            Workers::inline(writer, mover, options.mover_lag)
         };
         let Loaded { logs, scope, next_log, losses, to_mend: _ } = loaded;
         let logs = logs.into_iter().map(|(id, log)| (id, Log::load(id, log))).collect();

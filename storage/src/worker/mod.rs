@@ -18,7 +18,7 @@ use crate::journal::format::Position;
 pub(crate) mod mover;
 pub(crate) mod writer;
 
-use mover::Mover;
+use mover::{Later, Mover};
 use writer::Writer;
 
 /// How long the mover waits for more before it gives back space, or tries again.
@@ -193,7 +193,14 @@ pub(crate) enum Workers {
         covered: Arc<Covered>,
     },
     /// The owner, when it asks for reports.
-    Inline { writer: Box<Writer>, mover: Box<Mover>, queue: VecDeque<Chunk> },
+    Inline {
+        writer: Box<Writer>,
+        mover: Box<Mover>,
+        queue: VecDeque<Chunk>,
+        /// Turns that the mover lets pass before it works.
+        lag: u32,
+        turns: u32,
+    },
 }
 
 impl Workers {
@@ -214,8 +221,9 @@ impl Workers {
     }
 
     /// No threads: work is done in [`Self::turn`].
-    pub(crate) fn inline(writer: Writer, mover: Mover) -> Self {
-        Self::Inline { writer: Box::new(writer), mover: Box::new(mover), queue: VecDeque::new() }
+    pub(crate) fn inline(writer: Writer, mover: Mover, lag: u32) -> Self {
+        let (writer, mover) = (Box::new(writer), Box::new(mover));
+        Self::Inline { writer, mover, queue: VecDeque::new(), lag, turns: 0 }
     }
 
     /// Hands a chunk over.
@@ -233,8 +241,14 @@ impl Workers {
 
     /// Does the work that waits, when there is no thread to do it.
     pub(crate) fn turn(&mut self) {
-        if let Self::Inline { writer, mover, queue } = self {
-            writer.turn(std::mem::take(queue), mover.as_mut());
+        if let Self::Inline { writer, mover, queue, lag, turns } = self {
+            writer.turn(std::mem::take(queue), &mut Later(mover));
+            *turns += 1;
+            if *turns <= *lag {
+                return;
+            }
+            *turns = 0;
+            mover.work();
             if mover.is_pressed() {
                 mover.idle();
             }
@@ -247,8 +261,9 @@ impl Workers {
     /// Ends the workers once everything handed over is durable, and moved when `is_moving`.
     pub(crate) fn stop(&mut self, is_moving: bool) -> Result<(), String> {
         let moved = match self {
-            Self::Inline { writer, mover, queue } => {
-                writer.turn(std::mem::take(queue), mover.as_mut());
+            Self::Inline { writer, mover, queue, .. } => {
+                writer.turn(std::mem::take(queue), &mut Later(mover));
+                mover.work();
                 // What failed once may have been a passing fault.
                 !is_moving || mover.idle() || mover.idle()
             }

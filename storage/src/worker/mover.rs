@@ -52,7 +52,7 @@ impl Mover {
     }
 
     /// Takes what waits into the batch. A batch whose commit may have taken hold is not added to before that is known.
-    fn work(&mut self) {
+    pub(super) fn work(&mut self) {
         while !self.waiting.is_empty() {
             if self.uncertain.is_some() && !self.commit() {
                 return;
@@ -161,20 +161,24 @@ impl Mover {
     }
 }
 
-impl ToMover for Mover {
+/// The mover without a thread of its own: what it is given waits until it is its turn, or the writer waits for it.
+pub(super) struct Later<'a>(pub(super) &'a mut Mover);
+
+impl ToMover for Later<'_> {
     fn durable(&mut self, group: Durable) {
-        self.take(MoverInput::Durable(group));
+        self.0.waiting.push_back(MoverInput::Durable(group));
     }
 
     fn reached(&mut self, position: Position) {
-        self.take(MoverInput::Reached(position));
+        self.0.waiting.push_back(MoverInput::Reached(position));
     }
 
     fn covered(&self) -> u64 {
-        self.moved.generation
+        self.0.moved.generation
     }
 
     fn wait_above(&mut self, generation: u64) -> bool {
-        self.idle() && self.moved.generation > generation
+        self.0.work();
+        self.0.idle() && self.0.moved.generation > generation
     }
 }

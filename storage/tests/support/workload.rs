@@ -1,10 +1,17 @@
-//! A workload from a seed, with the state it should have after every seal, and the comparison with a store.
+//! A store under random changes from a seed, the state it was in at each seal, and the comparison with a store that is
+//! opened again.
+//!
+//! [`Driven`] is one run: it stages, seals, fails, is killed, closed and opened again. `states` are the worlds it was
+//! sealed in; `answered` is the last of them that the store holds for certain. A later one may be there too, whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use weir_storage::simulated::Simulated;
-use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, Options, ReadError, StageError, Store};
+use weir_storage::{
+    Cost, Events, Layout, LogId, LogSpec, LogState, Medium, Next, Options, StageError, Store,
+};
 
 /// A small, fixed generator; a failure prints its seed.
 pub(crate) struct Random(pub(crate) u64);
@@ -21,6 +28,15 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
+
+    /// A place in a slice of this length, which is not zero.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
+    }
+
+    pub(crate) fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
 }
 
 pub(crate) fn options() -> Options {
@@ -31,99 +47,184 @@ pub(crate) fn open(disk: &Simulated) -> Result<Store, String> {
     Store::open(Arc::new(disk.clone()), options()).map_err(|error| error.to_string())
 }
 
-#[derive(Clone, Debug, Default)]
+/// Subject and payload.
+type Content = Arc<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Records = BTreeMap<u64, Content>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LogModel {
     pub(crate) is_memory: bool,
-    /// Sequence to subject and payload.
-    pub(crate) records: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
+    pub(crate) records: Records,
     pub(crate) last_seq: u64,
     /// Removed without the journal: may be back after a crash.
-    pub(crate) evicted: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
+    pub(crate) evicted: Records,
 }
 
-#[derive(Clone, Debug, Default)]
+/// What a store should hold.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct World {
     pub(crate) logs: BTreeMap<LogId, LogModel>,
     pub(crate) attributes: BTreeMap<(LogId, Vec<u8>), Vec<u8>>,
 }
 
-/// What a run did: the state after each seal; `states[0]` is the empty store.
-pub(crate) struct Run {
+/// One run of a store.
+pub(crate) struct Driven {
     pub(crate) disk: Simulated,
+    pub(crate) options: Options,
+    pub(crate) store: Option<Store>,
+    pub(crate) world: World,
     pub(crate) states: Vec<World>,
+    pub(crate) answered: Arc<AtomicUsize>,
+    /// Seals so far, and how many of them were answered: with success, with an error.
+    pub(crate) seals: usize,
+    pub(crate) answers: Arc<[AtomicUsize; 2]>,
+    /// A failure was told, and the store has not recovered.
+    pub(crate) has_failed: bool,
 }
 
-/// Stages random changes and seals them, `seals` times. Each answer marks the disk with its number.
-pub(crate) fn run(seed: u64, seals: u64) -> Run {
-    let mut random = Random(seed);
-    let disk = Simulated::new();
-    let mut store = open(&disk).unwrap();
-    let mut world = World::default();
-    let mut states = vec![world.clone()];
-    for number in 1..=seals {
-        for _ in 0..random.below(12) {
-            change(&mut store, &mut world, &mut random).unwrap();
-        }
-        states.push(world.clone());
-        let disk_of_release = disk.clone();
-        store.seal(Box::new(move |result| {
-            result.unwrap();
-            disk_of_release.mark(number);
-        }));
-        if random.below(3) > 0 {
-            assert_eq!(store.process().failed, None);
-        }
-        // The process is killed, the machine is not: written bytes are still on their way to the disk.
-        if random.below(40) == 0 {
-            assert_eq!(store.process().failed, None);
-            drop(store);
-            store = open(&disk).unwrap();
-            assert_eq!(matches(&store, &world), Ok(()), "after a kill, seed {seed}, seal {number}");
-            for log in world.logs.values_mut() {
-                if log.is_memory {
-                    log.records.clear();
-                }
-            }
-            adopt(&store, &mut world);
-            // The state of this seal now has several shapes; the last one counts from the next seal on.
-            states.pop();
-            states.push(world.clone());
-        }
+impl Driven {
+    pub(crate) fn new(options: Options) -> Result<Self, String> {
+        let disk = Simulated::new();
+        let store =
+            Store::open(Arc::new(disk.clone()), options.clone()).map_err(|error| error.to_string())?;
+        Ok(Self {
+            disk,
+            options,
+            store: Some(store),
+            world: World::default(),
+            states: vec![World::default()],
+            answered: Arc::default(),
+            seals: 0,
+            answers: Arc::default(),
+            has_failed: false,
+        })
     }
-    store.process();
-    Run { disk, states }
-}
 
-/// Takes over what evictions brought back, and where memory logs go on.
-pub(crate) fn adopt(store: &Store, world: &mut World) {
-    for (id, log) in &mut world.logs {
-        log.last_seq = store.state(*id).unwrap().last_seq;
-        if !log.is_memory {
-            // An eviction that was moved may still be undone by a power cut.
-            log.evicted.append(&mut log.records);
+    pub(crate) fn store(&mut self) -> &mut Store {
+        self.store.as_mut().expect("it is open")
+    }
+
+    pub(crate) fn refusing(&self) -> Option<&str> {
+        self.store.as_ref().and_then(Store::refusing)
+    }
+
+    pub(crate) fn errors(&self) -> usize {
+        self.answers[1].load(SeqCst)
+    }
+
+    pub(crate) fn awaits_answers(&self) -> bool {
+        self.answers[0].load(SeqCst) + self.errors() < self.seals
+    }
+
+    /// Stages up to `most` changes. What is refused changes nothing.
+    pub(crate) fn change(&mut self, most: u64, random: &mut Random) -> Result<(), String> {
+        for _ in 0..random.below(most) {
+            let store = self.store.as_mut().expect("it is open");
+            let before = store.refusing().is_some().then(|| self.world.clone());
+            match change(store, &mut self.world, random) {
+                Ok(()) if before.is_none_or(|before| before == self.world) => {}
+                Ok(()) => return Err("a change was taken while the store refuses".to_owned()),
+                Err(StageError::Failed { cause }) if store.refusing() == Some(&cause) => {}
+                // redb cannot be written, or the next seal comes none too soon.
+                Err(StageError::Busy { .. } | StageError::TooLong { .. }) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
         }
-        log.records = all_records(store, *id).unwrap();
-        log.evicted.retain(|seq, _| !log.records.contains_key(seq));
+        Ok(())
+    }
+
+    /// Seals; the disk is marked with the state's number when the answer is a success.
+    pub(crate) fn seal(&mut self) {
+        self.states.push(self.world.clone());
+        self.seals += 1;
+        let number = self.states.len() - 1;
+        let (answered, answers, disk) =
+            (Arc::clone(&self.answered), Arc::clone(&self.answers), self.disk.clone());
+        self.store().seal(Box::new(move |result| {
+            if result.is_ok() {
+                disk.mark(number as u64);
+                answered.store(number, SeqCst);
+            }
+            answers[usize::from(result.is_err())].fetch_add(1, SeqCst);
+        }));
+    }
+
+    /// Lets the store take its reports. After a failure it must come back as it was answered.
+    pub(crate) fn process(&mut self) -> Result<Events, String> {
+        let events = self.store().process();
+        if events.failed.is_some() && std::mem::replace(&mut self.has_failed, true) {
+            return Err("a failure was told twice".to_owned());
+        }
+        if !self.has_failed && self.refusing().is_some() {
+            return Err("the store refuses without a failure".to_owned());
+        }
+        if self.has_failed && self.refusing().is_none() {
+            self.has_failed = false;
+            let state = self.states[self.answered.load(SeqCst)].clone();
+            let found = Found::of(self.store())?;
+            found.is(&state).map_err(|reason| format!("recovered from a failure: {reason}"))?;
+            self.go_on_from(state)?;
+        }
+        Ok(events)
+    }
+
+    /// Goes on from a state that the store is in, for certain.
+    fn go_on_from(&mut self, state: World) -> Result<(), String> {
+        self.world = state;
+        let found = Found::of(self.store.as_mut().expect("it is open"))?;
+        found.adopt(&mut self.world);
+        let mut certain = self.world.clone();
+        for ((state, is_memory, _), log) in found.logs.values().zip(certain.logs.values_mut()) {
+            // Sequences of a memory log that were used while their reservation failed were never shown.
+            log.last_seq = if *is_memory { state.durable_seq } else { log.last_seq };
+        }
+        self.states.push(certain);
+        let number = self.states.len() - 1;
+        self.answered.store(number, SeqCst);
+        self.disk.mark(number as u64);
+        Ok(())
+    }
+
+    /// The process ends, by force or in order, and a new one opens the store on a disk that works. The machine does
+    /// not: written bytes are still on their way to the disk.
+    pub(crate) fn restart(&mut self, in_order: bool) -> Result<(), String> {
+        if let Some(store) = self.store.take() {
+            if in_order {
+                // What was staged last is sealed by the close.
+                self.states.push(self.world.clone());
+                if store.close().is_ok() {
+                    self.answered.store(self.states.len() - 1, SeqCst);
+                }
+            } else {
+                drop(store);
+            }
+        }
+        self.disk.heal();
+        self.has_failed = false;
+        let store = Store::open(Arc::new(self.disk.clone()), self.options.clone());
+        let store = self.store.insert(store.map_err(|error| format!("after a restart: {error}"))?);
+        let found = Found::of(store)?;
+        found.is_as_after_a_start()?;
+        let answered = self.answered.load(SeqCst);
+        let state = found.among(&self.states[answered..]);
+        let state = state.map_err(|reason| format!("after a restart: {reason}"))?;
+        self.go_on_from(self.states[answered + state].clone())
     }
 }
 
 /// Stages one random change in both; in neither when the store refuses it.
 pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) -> Result<(), StageError> {
-    let pick = |world: &World, random: &mut Random| -> Option<LogId> {
-        let at = random.below(world.logs.len().max(1) as u64) as usize;
-        world.logs.keys().nth(at).copied()
-    };
     let kind = random.below(100);
     if world.logs.is_empty() || (kind < 2 && world.logs.len() < 6) {
-        let medium = if random.below(4) == 0 { Medium::Memory } else { Medium::Disk };
-        let layout = if random.below(2) == 0 { Layout::Blocks } else { Layout::Rows };
+        let medium = if random.one_in(4) { Medium::Memory } else { Medium::Disk };
+        let layout = if random.one_in(2) { Layout::Blocks } else { Layout::Rows };
         let cost = Cost { per_record: 8, per_headers: 0 };
         let id = store.create_log(LogSpec { medium, layout, cost, first_seq: 1 })?;
         world.logs.insert(id, LogModel { is_memory: medium == Medium::Memory, ..LogModel::default() });
         return Ok(());
     }
-    let Some(id) = pick(world, random) else { return Ok(()) };
-    let log = world.logs.get_mut(&id).unwrap();
+    let at = random.index(world.logs.len());
+    let Some((&id, log)) = world.logs.iter_mut().nth(at) else { return Ok(()) };
     let span = log.last_seq + 2 - log.records.keys().next().copied().unwrap_or(log.last_seq + 1);
     let somewhere = log.last_seq + 1 - random.below(span.max(1)).min(log.last_seq);
     match kind {
@@ -163,13 +264,13 @@ pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) 
             log.records = kept;
         }
         20..=30 => {
-            let owner = if random.below(3) == 0 { LogId(0) } else { id };
+            let owner = if random.one_in(3) { LogId(0) } else { id };
             let key = format!("k{}", random.below(5)).into_bytes();
-            if random.below(4) == 0 {
+            if random.one_in(4) {
                 store.remove_attribute(owner, &key)?;
                 world.attributes.remove(&(owner, key));
             } else {
-                let value = vec![random.next() as u8; random.below(300) as usize];
+                let value = vec![random.next().to_le_bytes()[0]; random.index(300)];
                 store.set_attribute(owner, &key, &value)?;
                 world.attributes.insert((owner, key), value);
             }
@@ -180,109 +281,139 @@ pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) 
             log.last_seq = last_seq;
         }
         _ => {
-            let seq = log.last_seq + 1 + u64::from(random.below(20) == 0);
+            let seq = log.last_seq + 1 + u64::from(random.one_in(20));
             let subject = format!("s.{}", random.below(9)).into_bytes();
-            let length = if random.below(30) == 0 { 20_000 } else { random.below(900) };
+            let length = if random.one_in(30) { 20_000 } else { random.index(900) };
             // The bytes name the record, so that no other can pass for it.
             let mut payload = format!("{}/{seq}/{:x}/", id.0, random.next()).into_bytes();
-            payload.resize(payload.len() + length as usize, (seq % 251) as u8);
-            store.append(id, seq, seq as i64, &subject, b"", &payload)?;
-            log.records.insert(seq, (subject, payload));
+            payload.resize(payload.len() + length, seq.to_le_bytes()[0]);
+            let time = i64::try_from(seq).unwrap_or(i64::MAX);
+            store.append(id, seq, time, &subject, b"", &payload)?;
+            log.records.insert(seq, Arc::new((subject, payload)));
             log.last_seq = seq;
         }
     }
     Ok(())
 }
 
-type Records = BTreeMap<u64, (Vec<u8>, Vec<u8>)>;
-
-pub(crate) fn all_records(store: &Store, log: LogId) -> Result<Records, ReadError> {
-    let (mut records, mut from) = (Records::new(), 0);
-    while let Next::Record(record) = store.next(log, from, u64::MAX, None, 1)? {
-        from = record.seq + 1;
-        records.insert(record.seq, (record.subject.to_vec(), record.payload.to_vec()));
-    }
-    Ok(records)
+/// All that a store gives to its reader, consistent in itself.
+pub(crate) struct Found {
+    logs: BTreeMap<LogId, (LogState, bool, Records)>,
+    attributes: BTreeMap<(LogId, Vec<u8>), Vec<u8>>,
 }
 
-/// Whether a store that was opened again is in this state.
-pub(crate) fn matches(store: &Store, world: &World) -> Result<(), String> {
-    for (id, _) in world.logs.iter().filter(|(_, log)| log.is_memory) {
-        if store.state(*id).is_some_and(|state| state.messages > 0) {
-            return Err(format!("memory log {} has records after a start", id.0));
+impl Found {
+    /// Reads everything; numbers must be those of the records, and nothing may be named as lost.
+    pub(crate) fn of(store: &Store) -> Result<Self, String> {
+        if let Some(damage) = store.damage().first() {
+            return Err(format!("{damage:?}"));
         }
-    }
-    matches_running(store, world)
-}
-
-/// Whether a store is in this state, where memory logs may have records.
-pub(crate) fn matches_running(store: &Store, world: &World) -> Result<(), String> {
-    let ids: Vec<LogId> = world.logs.keys().copied().collect();
-    if store.logs() != ids {
-        return Err(format!("logs {:?}, expected {ids:?}", store.logs()));
-    }
-    for owner in ids.iter().copied().chain([LogId(0)]) {
-        let found: BTreeMap<Vec<u8>, Vec<u8>> = store
-            .attributes(owner, b"")
-            .into_iter()
-            .map(|(key, value)| (key.to_vec(), value.to_vec()))
-            .collect();
-        let expected: BTreeMap<Vec<u8>, Vec<u8>> = world
-            .attributes
-            .iter()
-            .filter(|((of, _), _)| *of == owner)
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect();
-        if found != expected {
-            return Err(format!("attributes of log {}: {found:?}, expected {expected:?}", owner.0));
-        }
-    }
-    for (id, log) in &world.logs {
-        let state = store.state(*id).ok_or("no state")?;
-        let records = all_records(store, *id).map_err(|error| error.to_string())?;
-        if log.is_memory {
-            if state.last_seq < log.last_seq {
-                return Err(format!("memory log {}: {state:?}, last_seq was {}", id.0, log.last_seq));
+        let mut found = Self { logs: BTreeMap::new(), attributes: BTreeMap::new() };
+        for owner in store.logs().into_iter().chain([LogId(0)]) {
+            for (key, value) in store.attributes(owner, b"") {
+                found.attributes.insert((owner, key.to_vec()), value.to_vec());
             }
-            continue;
         }
-        if state.last_seq != log.last_seq {
-            return Err(format!("log {}: last_seq {}, expected {}", id.0, state.last_seq, log.last_seq));
+        for id in store.logs() {
+            let state = store.state(id).ok_or("no state")?;
+            let is_memory = store.spec(id).is_some_and(|spec| spec.medium == Medium::Memory);
+            let (mut records, mut from) = (Records::new(), 0);
+            let next = |from| store.next(id, from, u64::MAX, None, 1).map_err(|error| error.to_string());
+            while let Next::Record(record) = next(from)? {
+                from = record.seq + 1;
+                records.insert(record.seq, Arc::new((record.subject.to_vec(), record.payload.to_vec())));
+            }
+            let mut subjects: BTreeMap<&[u8], (u64, u64, u64)> = BTreeMap::new();
+            let mut bytes = 0;
+            for (seq, content) in &records {
+                let (subject, payload) = &**content;
+                let one = subjects.entry(subject).or_insert((0, *seq, *seq));
+                one.0 += 1;
+                one.2 = *seq;
+                bytes += (subject.len() + payload.len() + 8) as u64;
+            }
+            let first_seq = records.keys().next().copied().unwrap_or(state.last_seq + 1);
+            if (state.messages, state.bytes, state.first_seq) != (records.len() as u64, bytes, first_seq) {
+                return Err(format!(
+                    "log {}: {state:?} but {} records from {first_seq} on, {bytes} bytes",
+                    id.0,
+                    records.len()
+                ));
+            }
+            let told = store.subjects(id, None);
+            let told = told.iter().map(|(subject, s)| (&subject[..], (s.messages, s.first_seq, s.last_seq)));
+            if !told.clone().eq(subjects.iter().map(|(subject, numbers)| (*subject, *numbers))) {
+                let told: Vec<_> = told.collect();
+                return Err(format!("log {}: subjects {told:?}, expected {subjects:?}", id.0));
+            }
+            found.logs.insert(id, (state, is_memory, records));
         }
-        for (seq, record) in &log.records {
-            if records.get(seq) != Some(record) {
+        Ok(found)
+    }
+
+    /// Memory logs are empty after a start.
+    pub(crate) fn is_as_after_a_start(&self) -> Result<(), String> {
+        match self.logs.iter().find(|(_, (state, is_memory, _))| *is_memory && state.messages > 0) {
+            Some((id, _)) => Err(format!("memory log {} has records after a start", id.0)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this is `world`: all of it, and nothing else but what was only evicted.
+    pub(crate) fn is(&self, world: &World) -> Result<(), String> {
+        if !self.logs.keys().eq(world.logs.keys()) {
+            return Err(format!("logs {:?}, expected {:?}", self.logs.keys(), world.logs.keys()));
+        }
+        if self.attributes != world.attributes {
+            return Err(format!("attributes {:?}, expected {:?}", self.attributes, world.attributes));
+        }
+        for ((id, (state, _, records)), log) in self.logs.iter().zip(world.logs.values()) {
+            if log.is_memory {
+                if state.last_seq < log.last_seq {
+                    return Err(format!("memory log {}: {state:?}, last_seq was {}", id.0, log.last_seq));
+                }
+                continue;
+            }
+            if state.last_seq != log.last_seq {
+                return Err(format!("log {}: last_seq {}, expected {}", id.0, state.last_seq, log.last_seq));
+            }
+            if let Some((seq, _)) = log.records.iter().find(|(seq, record)| records.get(seq) != Some(record))
+            {
                 return Err(format!("log {}: sequence {seq} is not what it was", id.0));
             }
-        }
-        for (seq, record) in &records {
-            if log.records.get(seq) != Some(record) && log.evicted.get(seq) != Some(record) {
+            let is_known = |seq: &u64, record| {
+                log.records.get(seq) == Some(record) || log.evicted.get(seq) == Some(record)
+            };
+            if let Some((seq, _)) = records.iter().find(|(seq, record)| !is_known(seq, record)) {
                 return Err(format!("log {}: sequence {seq} was not there", id.0));
             }
         }
-        let mut subjects: BTreeMap<&[u8], (u64, u64, u64)> = BTreeMap::new();
-        let mut bytes = 0;
-        for (seq, (subject, payload)) in &records {
-            let one = subjects.entry(subject).or_insert((0, *seq, *seq));
-            one.0 += 1;
-            one.2 = *seq;
-            bytes += (subject.len() + payload.len() + 8) as u64;
+        Ok(())
+    }
+
+    /// The first of `states` that this is.
+    pub(crate) fn among(&self, states: &[World]) -> Result<usize, String> {
+        let mut reasons = Vec::new();
+        for (number, state) in states.iter().enumerate() {
+            match self.is(state) {
+                Ok(()) => return Ok(number),
+                Err(reason) if reasons.len() < 3 => reasons.push(format!("not {number} later: {reason}")),
+                Err(_) => {}
+            }
         }
-        if (state.messages, state.bytes) != (records.len() as u64, bytes) {
-            return Err(format!("log {}: {state:?} but {} records, {bytes} bytes", id.0, records.len()));
-        }
-        if state.first_seq != records.keys().next().copied().unwrap_or(state.last_seq + 1) {
-            return Err(format!("log {}: first_seq is wrong: {state:?}", id.0));
-        }
-        let found: BTreeMap<Vec<u8>, (u64, u64, u64)> = store
-            .subjects(*id, None)
-            .into_iter()
-            .map(|(subject, s)| (subject.to_vec(), (s.messages, s.first_seq, s.last_seq)))
-            .collect();
-        let expected: BTreeMap<Vec<u8>, (u64, u64, u64)> =
-            subjects.into_iter().map(|(subject, numbers)| (subject.to_vec(), numbers)).collect();
-        if found != expected {
-            return Err(format!("log {}: subjects {found:?}, expected {expected:?}", id.0));
+        Err(reasons.join("; "))
+    }
+
+    /// Takes over what evictions brought back, and where memory logs go on.
+    fn adopt(&self, world: &mut World) {
+        for ((state, _, records), log) in self.logs.values().zip(world.logs.values_mut()) {
+            log.last_seq = state.last_seq;
+            if !log.is_memory {
+                // An eviction that was moved may still be undone by a power cut.
+                log.evicted.append(&mut log.records);
+            }
+            log.records.clone_from(records);
+            log.evicted.retain(|seq, _| !log.records.contains_key(seq));
         }
     }
-    Ok(())
 }

@@ -1,0 +1,214 @@
+//! The crash campaign: power cuts at every sync boundary of random runs, and what must be true afterwards.
+//!
+//! A *point* is one power cut behind some operation of a run, the store opened on what is left, a second power cut
+//! while that was going on, and the store opened again. A seed names a point: `seed / POINTS` names the run, the rest
+//! the cut. The first points of a run go through its syncs in order (of journal, database and folder alike), before and
+//! behind each; the others lie anywhere. What was not synced is kept, lost or torn at random.
+//!
+//! The oracle: the store opens; it names nothing as lost; it is in one of the states it was sealed in, not older than
+//! the last one that was answered before the cut; the second cut changes nothing; and then it takes writes and keeps them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use weir_storage::simulated::{Cut, Operation, Simulated};
+use weir_storage::{Medium, Options};
+
+use crate::workload::{Driven, Found, Random, World, open, options};
+
+/// Points of one run.
+pub(crate) const POINTS: u64 = 256;
+/// Seals of one run.
+const SEALS: u64 = 60;
+
+/// A run that is over.
+pub(crate) struct Run {
+    pub(crate) disk: Simulated,
+    pub(crate) states: Vec<World>,
+    /// For each number of operations, the highest state that was answered by then.
+    answered: Vec<usize>,
+    /// Numbers of operations right before and right behind each sync.
+    boundaries: Vec<usize>,
+    pub(crate) counts: Counts,
+}
+
+/// What was gone through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) runs: u64,
+    pub(crate) syncs: u64,
+    pub(crate) failed_syncs: u64,
+    pub(crate) kills: u64,
+    pub(crate) closes: u64,
+    pub(crate) points: u64,
+    pub(crate) at_boundaries: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.syncs += other.syncs;
+        self.failed_syncs += other.failed_syncs;
+        self.kills += other.kills;
+        self.closes += other.closes;
+        self.points += other.points;
+        self.at_boundaries += other.at_boundaries;
+    }
+}
+
+/// How a run is driven.
+#[derive(Clone)]
+pub(crate) struct Style {
+    pub(crate) options: Options,
+    /// Whether writes and syncs fail now and then.
+    pub(crate) is_failing: bool,
+}
+
+impl Style {
+    /// As the seed says: redb right behind the journal, or far.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mover_lag = [0, 1, 6, 30][Random(seed).index(4)];
+        Self { options: Options { mover_lag, ..options() }, is_failing: true }
+    }
+}
+
+/// Goes through one run.
+pub(crate) fn run(seed: u64, style: &Style) -> Result<Run, String> {
+    let whole = || -> Result<Run, String> {
+        let mut random = Random(seed ^ 0x77ee);
+        let mut driven = Driven::new(style.options.clone())?;
+        let mut counts = Counts { runs: 1, ..Counts::default() };
+        for _ in 0..SEALS {
+            if style.is_failing && random.one_in(25) {
+                // A few stretches: what lies between them succeeds.
+                let mut from = driven.disk.attempts();
+                for _ in 0..1 + random.below(3) {
+                    from += random.below(8);
+                    let length = [1, 1, 5, 40][random.index(4)];
+                    driven.disk.fail(from..from + length, std::io::ErrorKind::Other);
+                    from += length;
+                }
+            }
+            driven.change(12, &mut random)?;
+            driven.seal();
+            if !random.one_in(3) {
+                driven.process()?;
+            }
+            if random.one_in(40) {
+                counts.kills += 1;
+                driven.restart(false)?;
+            } else if random.one_in(40) {
+                counts.closes += 1;
+                driven.change(6, &mut random)?;
+                driven.restart(true)?;
+            }
+        }
+        driven.process()?;
+        // In any order with its last answers, as a kill would be.
+        drop(driven.store.take());
+        let operations = driven.disk.operations();
+        let mut answered = vec![0];
+        let mut boundaries = Vec::new();
+        for (at, operation) in operations.iter().enumerate() {
+            let mut highest = answered.last().copied().unwrap_or(0);
+            match operation {
+                Operation::Mark(mark) => highest = highest.max(usize::try_from(*mark).unwrap_or(0)),
+                Operation::Sync { .. } | Operation::SyncFolder => {
+                    counts.syncs += 1;
+                    boundaries.extend([at, at + 1]);
+                }
+                Operation::SyncFailed { .. } => counts.failed_syncs += 1,
+                Operation::Make { .. }
+                | Operation::Remove { .. }
+                | Operation::Write { .. }
+                | Operation::SetLen { .. } => {}
+            }
+            answered.push(highest);
+        }
+        Ok(Run { disk: driven.disk, states: driven.states, answered, boundaries, counts })
+    };
+    catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|panic| Err(message(&panic)))
+}
+
+/// What a panic said.
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message"))
+}
+
+/// Cuts the power at one point of a run. `true` when it was right before or behind a sync.
+pub(crate) fn point(run: &Run, number: u64, lie_one_in: u64, random: &mut Random) -> Result<bool, String> {
+    let boundary = usize::try_from(number).ok().and_then(|at| run.boundaries.get(at)).copied();
+    let count = boundary.unwrap_or_else(|| random.index(run.answered.len()));
+    let cut = Cut {
+        kept_percent: [0, 10, 50, 90, 100][random.index(5)],
+        torn_percent: [0, 10, 100][random.index(3)],
+        lie_one_in,
+    };
+    let states = &run.states[run.answered[count]..];
+    let checked = catch_unwind(AssertUnwindSafe(|| {
+        let disk = run.disk.cut(count, cut, &mut || random.next());
+        let first = found(&disk)?.among(states)?;
+        let recovery = disk.operations().len();
+        let again = disk.cut(random.index(recovery + 1), cut, &mut || random.next());
+        let second = found(&again).map_err(|reason| format!("second cut: {reason}"))?;
+        if lie_one_in == 0 {
+            // States that look alike are the same state.
+            second.is(&states[first]).map_err(|reason| format!("second cut: {reason}"))?;
+        }
+        if random.one_in(4) {
+            goes_on(&again).map_err(|reason| format!("written to: {reason}"))?;
+        }
+        Ok(())
+    }));
+    let checked = checked.unwrap_or_else(|panic| Err(message(&*panic)));
+    match checked {
+        Ok(()) => Ok(boundary.is_some()),
+        Err(reason) => {
+            let answered = run.answered[count];
+            Err(format!("power cut behind operation {count}, {cut:?}, {answered} answered: {reason}"))
+        }
+    }
+}
+
+fn found(disk: &Simulated) -> Result<Found, String> {
+    let found = Found::of(&open(disk).map_err(|error| format!("it does not open: {error}"))?)?;
+    found.is_as_after_a_start()?;
+    Ok(found)
+}
+
+/// A store that was cut takes writes, and keeps them.
+fn goes_on(disk: &Simulated) -> Result<(), String> {
+    let mut store = open(disk)?;
+    let mut expected = Vec::new();
+    for log in store.logs() {
+        let seq = store.state(log).ok_or("no state")?.last_seq + 1;
+        store.append(log, seq, 0, b"more", b"", b"more").map_err(|error| error.to_string())?;
+        expected.push((log, seq));
+    }
+    store.close()?;
+    let store = open(disk)?;
+    for (log, seq) in expected {
+        let state = store.state(log).ok_or("no state")?;
+        let is_memory = store.spec(log).is_some_and(|spec| spec.medium == Medium::Memory);
+        let is_there = store.get(log, seq).map_err(|error| error.to_string())?.is_some();
+        if state.last_seq != seq || is_there == is_memory {
+            return Err(format!("log {}: {state:?} after appending {seq}", log.0));
+        }
+    }
+    Ok(())
+}
+
+/// Goes through the points `seeds`, which lie in one run. Gives what was gone through, or the first violation with
+/// its seed.
+pub(crate) fn campaign(seeds: std::ops::Range<u64>) -> Result<Counts, (u64, String)> {
+    let number = seeds.start / POINTS;
+    let run = run(number, &Style::of(number))
+        .map_err(|reason| (number * POINTS, format!("in the run: {reason}")))?;
+    let mut counts = run.counts;
+    for seed in seeds {
+        let at = point(&run, seed % POINTS, 0, &mut Random(seed)).map_err(|reason| (seed, reason))?;
+        counts.points += 1;
+        counts.at_boundaries += u64::from(at);
+    }
+    Ok(counts)
+}
