@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 use super::matches::Matches;
 use super::outbox::{Appending, SPLICE_BYTES};
 use super::peer::{Peer, Subscription};
-use super::{Broker, ConnectionInfo, InternalMessage, InternalSink};
+use super::{Broker, ConnectionInfo, InternalMessage, InternalSink, ServerMessage};
 
 /// One message without its subject.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct Run<'a> {
 pub(crate) enum Origin<'a> {
     /// Everything, the subject too, is a slice of this read chunk of a connection.
     Chunk { chunk: &'a Bytes, from: &'a Arc<Peer>, info: &'a Arc<ConnectionInfo> },
-    /// The payload is this, the rest lies elsewhere: one message made by the server.
-    Server { payload: &'a Bytes },
+    /// The payloads are those of these messages of the server, the rest lies elsewhere.
+    Server { run: &'a [ServerMessage<'a>] },
 }
 
 /// What one publisher's deliveries have touched since the last flush, and its scratch space.
@@ -78,8 +78,8 @@ impl Delivery {
             self.deliver_to_group(broker, members, run);
         }
         for internal in &matches.internal {
-            for message in run.messages {
-                internal.sink.push(run.internal_message(internal.tag, message));
+            for index in 0..run.messages.len() {
+                internal.sink.push(run.internal_message(internal.tag, index));
             }
             if !self.sinks.iter().any(|sink| Arc::ptr_eq(sink, &internal.sink)) {
                 self.sinks.push(Arc::clone(&internal.sink));
@@ -180,7 +180,7 @@ impl Delivery {
                 break;
             }
             let message = &run.messages[index];
-            if !head.append(&mut appending, message, |payload| run.keep(payload)) {
+            if !head.append(&mut appending, message, || run.payload(index)) {
                 break;
             }
             accepted += 1;
@@ -218,15 +218,16 @@ impl Run<'_> {
         }
     }
 
-    /// A payload of this run as a reference.
-    fn keep(&self, payload: &[u8]) -> Bytes {
+    /// The payload of a message of this run as a reference.
+    fn payload(&self, index: usize) -> Bytes {
         match self.origin {
-            Origin::Chunk { chunk, .. } => chunk.slice_ref(payload),
-            Origin::Server { payload } => payload.clone(),
+            Origin::Chunk { chunk, .. } => chunk.slice_ref(self.messages[index].payload),
+            Origin::Server { run } => run[index].payload.clone(),
         }
     }
 
-    fn internal_message(&self, tag: u64, message: &Message<'_>) -> InternalMessage {
+    fn internal_message(&self, tag: u64, index: usize) -> InternalMessage {
+        let message = &self.messages[index];
         let keep = |bytes: &[u8]| match self.origin {
             Origin::Chunk { chunk, .. } => chunk.slice_ref(bytes),
             Origin::Server { .. } => Bytes::copy_from_slice(bytes),
@@ -236,7 +237,7 @@ impl Run<'_> {
             subject: keep(self.subject),
             reply: keep(message.reply),
             headers: keep(message.headers),
-            payload: self.keep(message.payload),
+            payload: self.payload(index),
             from: match self.origin {
                 Origin::Chunk { info, .. } => Some(Arc::clone(info)),
                 Origin::Server { .. } => None,
@@ -266,7 +267,7 @@ impl<'a> Head<'a> {
         &mut self,
         out: &mut Appending<'_>,
         message: &Message<'_>,
-        keep: impl FnOnce(&[u8]) -> Bytes,
+        payload: impl FnOnce() -> Bytes,
     ) -> bool {
         let size = message.headers.len() + message.payload.len();
         let as_it_came = !message.tail.is_empty() && (self.headers || message.headers.is_empty());
@@ -303,7 +304,7 @@ impl<'a> Head<'a> {
         out.put(b"\r\n");
         out.put(headers);
         if message.payload.len() >= SPLICE_BYTES {
-            out.splice(keep(message.payload));
+            out.splice(payload());
         } else {
             out.put(message.payload);
         }

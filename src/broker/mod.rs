@@ -124,6 +124,18 @@ pub struct ServerMessage<'a> {
     pub payload: &'a Bytes,
 }
 
+impl<'a> ServerMessage<'a> {
+    fn message(&self) -> Message<'a> {
+        let Self { reply, headers, payload, .. } = *self;
+        Message { reply, headers, payload, tail: b"" }
+    }
+
+    /// Whether both can be in one run.
+    fn goes_with(&self, other: &ServerMessage<'_>) -> bool {
+        self.to == other.to && self.subject == other.subject
+    }
+}
+
 /// After so many messages of the server receivers are woken, though more follow.
 const FLUSH_MESSAGES: usize = 256;
 
@@ -161,7 +173,7 @@ impl Broker {
     /// Never waits: a connection that has more than its `max_pending` waiting is closed as a slow consumer.
     pub fn publish(&self, to: &[u8], subject: &[u8], reply: &[u8], headers: &[u8], payload: &Bytes) -> bool {
         self.with_server_publisher(|publisher| {
-            let taken = publisher.publish(self, &ServerMessage { to, subject, reply, headers, payload });
+            let taken = publisher.publish(self, &[ServerMessage { to, subject, reply, headers, payload }]);
             publisher.delivery.flush(self);
             taken
         })
@@ -171,12 +183,19 @@ impl Broker {
     /// the way for what comes in great numbers.
     pub fn publish_all<'a>(&self, messages: impl IntoIterator<Item = ServerMessage<'a>>) {
         self.with_server_publisher(|publisher| {
-            for (number, message) in (1..).zip(messages) {
-                publisher.publish(self, &message);
-                if number % FLUSH_MESSAGES == 0 {
+            let mut run: Vec<ServerMessage<'_>> = Vec::new();
+            for (number, message) in messages.into_iter().enumerate() {
+                let is_due = number > 0 && number % FLUSH_MESSAGES == 0;
+                if is_due || run.first().is_some_and(|first| !first.goes_with(&message)) {
+                    publisher.publish(self, &run);
+                    run.clear();
+                }
+                if is_due {
                     publisher.delivery.flush(self);
                 }
+                run.push(message);
             }
+            publisher.publish(self, &run);
             publisher.delivery.flush(self);
         });
     }
@@ -399,18 +418,28 @@ impl Broker {
 }
 
 impl ServerPublisher {
-    /// Delivers; whoever is delivered to is woken by the next flush.
-    fn publish(&mut self, broker: &Broker, message: &ServerMessage<'_>) -> bool {
-        let ServerMessage { to, subject, reply, headers, payload } = *message;
+    /// Delivers messages that go together; whoever is delivered to is woken by the next flush. Whether somebody took one.
+    fn publish(&mut self, broker: &Broker, run: &[ServerMessage<'_>]) -> bool {
+        let Some(&ServerMessage { to, subject, .. }) = run.first() else { return false };
         let now = (broker.generation(), broker.0.inbox_generation.load(Ordering::SeqCst));
         let known = self.key.as_ref().is_some_and(|(a, b, subject)| (*a, *b) == now && **subject == *to);
         if !known {
             broker.matches(to, &mut self.matches);
             self.key = Some((now.0, now.1, to.into()));
         }
-        let messages = [Message { reply, headers, payload, tail: b"" }];
-        let run = Run { subject, messages: &messages, origin: Origin::Server { payload } };
-        self.delivery.deliver(broker, &self.matches, &run);
+        let (one, many);
+        let messages: &[Message<'_>] = if let [only] = run {
+            one = [only.message()];
+            &one
+        } else {
+            many = run.iter().map(ServerMessage::message).collect::<Vec<_>>();
+            &many
+        };
+        self.delivery.deliver(
+            broker,
+            &self.matches,
+            &Run { subject, messages, origin: Origin::Server { run } },
+        );
         // Nobody waits for a message made by the server.
         self.delivery.congested().for_each(drop);
         self.delivery.taken().iter().any(|taken| *taken)
@@ -529,6 +558,49 @@ mod tests {
         assert_eq!(batch.splices, [(15, payload.clone())]);
         assert_eq!(batch.splices[0].1.as_ptr(), payload.as_ptr(), "not copied");
         assert_eq!(peer.outbox.pending(), 15 + 16384 + 2);
+    }
+
+    #[tokio::test]
+    async fn what_the_server_publishes_in_runs_arrives_as_published_one_by_one() {
+        let large: Vec<_> = (1..=2).map(|fill| Bytes::from(vec![fill; outbox::SPLICE_BYTES])).collect();
+        let small = Bytes::from_static(b"small");
+        let message = |to: &'static str, subject: &'static str, reply: &'static str, payload| ServerMessage {
+            to: to.as_bytes(),
+            subject: subject.as_bytes(),
+            reply: reply.as_bytes(),
+            headers: b"",
+            payload,
+        };
+        let mut messages = vec![
+            message("a", "x", "r.1", &small),
+            message("a", "x", "r.2", &large[0]),
+            message("a", "x", "r.3", &large[1]),
+            message("a", "y", "r.4", &small),
+            message("b", "y", "r.5", &small),
+            message("c", "y", "r.6", &small),
+            message("a", "x", "r.7", &small),
+        ];
+        messages.extend(std::iter::repeat_n(message("a", "x", "many", &small), 2 * FLUSH_MESSAGES));
+        let mut written = Vec::new();
+        for at_once in [true, false] {
+            let broker = broker();
+            let peer = connect(&broker);
+            let recorder = Arc::new(Recorder::default());
+            broker.subscribe(&peer, b"*", None, b"1");
+            let _internal = broker.subscribe_internal(b"b", 0, Arc::clone(&recorder) as _);
+            if at_once {
+                broker.publish_all(messages.iter().copied());
+            } else {
+                for ServerMessage { to, subject, reply, headers, payload } in &messages {
+                    broker.publish(to, subject, reply, headers, payload);
+                }
+            }
+            assert_eq!(recorder.messages.lock().unwrap().len(), 1);
+            let Work::Write(batch) = peer.outbox.work().await else { panic!("ended") };
+            written.push((batch.buffer, batch.splices));
+        }
+        assert_eq!(written[0], written[1]);
+        assert_eq!(written[0].1.len(), 2);
     }
 
     #[test]
