@@ -161,16 +161,17 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A record read out of a shared buffer that holds exactly its bytes, checked before.
-pub(crate) fn record_of(whole: &Bytes) -> Option<Record> {
-    let frame = Frame::peek(whole)?;
-    Some(Record {
-        seq: frame.seq,
-        time: frame.time,
-        subject: whole.slice_ref(frame.subject),
-        headers: whole.slice_ref(frame.headers),
-        payload: whole.slice_ref(frame.payload),
-    })
+impl Frame<'_> {
+    /// The record, sharing the buffer that this frame lies in.
+    pub(crate) fn record_in(&self, buffer: &Bytes) -> Record {
+        Record {
+            seq: self.seq,
+            time: self.time,
+            subject: buffer.slice_ref(self.subject),
+            headers: buffer.slice_ref(self.headers),
+            payload: buffer.slice_ref(self.payload),
+        }
+    }
 }
 
 /// A damaged stretch in a run of records, or a record.

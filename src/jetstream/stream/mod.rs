@@ -48,6 +48,8 @@ pub struct Stream {
     ack_prefix: Bytes,
     pub(super) name: Bytes,
     dedup: Dedup,
+    /// The ids of messages up to here are not in `dedup` yet.
+    unread_ids: Option<u64>,
     last_msg_id: Bytes,
     /// Until when age may wait, so that many expiries are one.
     next_age_check: i64,
@@ -118,6 +120,7 @@ impl Stream {
             created,
             ack_prefix: prefix.into(),
             dedup: Dedup::default(),
+            unread_ids: None,
             last_msg_id: Bytes::new(),
             next_age_check: i64::MIN,
             consumers: BTreeMap::new(),
@@ -143,16 +146,16 @@ impl Stream {
         context: &mut Context<'_>,
     ) -> Result<Self, ReadError> {
         let mut stream = Self::new(log, config, created, &context.config.domain);
-        stream.rebuild_dedup(context)?;
+        stream.restore_ids(context)?;
         stream.told_seq = stream.state(context.store).durable_seq;
         stream.offered_seq = stream.copyable_seq(context.store);
         stream.limits_changed = true;
         Ok(stream)
     }
 
-    /// Reads the ids of the messages younger than the duplicate window.
-    fn rebuild_dedup(&mut self, context: &Context<'_>) -> Result<(), ReadError> {
-        let window = self.config.duplicate_window;
+    /// What is to be known of message ids. Those of the duplicate window are read when the first message with an id comes:
+    /// a start does not wait for what a stream without ids never needs.
+    fn restore_ids(&mut self, context: &Context<'_>) -> Result<(), ReadError> {
         let state = self.state(context.store);
         let last = match context.store.get(self.log, state.last_seq) {
             Err(ReadError::Damaged { .. }) => None,
@@ -161,10 +164,24 @@ impl Stream {
         if let Some(id) = last.as_ref().and_then(|last| header::get(&last.headers, publish_headers::MSG_ID)) {
             self.last_msg_id = Bytes::copy_from_slice(id);
         }
-        if window <= 0 || self.config.mirror.is_some() {
-            return Ok(());
+        if self.config.mirror.is_none() && state.messages > 0 {
+            self.unread_ids = Some(state.last_seq);
         }
-        self.remember_ids(self.log, state.last_seq, context)
+        Ok(())
+    }
+
+    /// Reads the ids that a start left unread.
+    fn read_ids(&mut self, context: &Context<'_>) -> Result<(), ReadError> {
+        let Some(up_to) = self.unread_ids else { return Ok(()) };
+        if self.config.duplicate_window > 0
+            && let Err(error) = self.remember_ids(self.log, up_to, context)
+        {
+            // It is read from the beginning the next time.
+            self.dedup = Dedup::default();
+            return Err(error);
+        }
+        self.unread_ids = None;
+        Ok(())
     }
 
     /// Takes up the ids of the messages of `log`, this stream's own or one that repeats it, up to a sequence.
@@ -176,28 +193,20 @@ impl Stream {
     ) -> Result<(), ReadError> {
         let oldest = context.now.saturating_sub(self.config.duplicate_window).saturating_add(1);
         let Some(mut next) = seek_time(log, oldest, context.store)? else { return Ok(()) };
-        loop {
-            let found = match context.store.next(log, next, up_to, None, 1024) {
-                // The ids of lost messages are lost with them; the stream is served all the same.
-                Err(ReadError::Damaged { last, .. }) => {
-                    next = last + 1;
-                    continue;
-                }
-                found => found?,
-            };
-            match found {
-                weir_storage::Next::Record(record) => {
-                    next = record.seq + 1;
-                    if let Some(id) =
-                        header::get(&record.headers, publish_headers::MSG_ID).filter(|id| !id.is_empty())
-                    {
-                        self.dedup.remember(id, record.seq, record.time);
-                    }
-                }
-                weir_storage::Next::More(seq) => next = seq,
-                weir_storage::Next::End => return Ok(()),
+        let dedup = &mut self.dedup;
+        let mut remember = |seq, time, headers: &[u8]| {
+            if !headers.is_empty()
+                && let Some(id) = header::get(headers, publish_headers::MSG_ID).filter(|id| !id.is_empty())
+            {
+                dedup.remember(id, seq, time);
             }
+        };
+        // The ids of lost messages are lost with them; the stream is served all the same.
+        while let Err(error) = context.store.visit_headers(log, next, up_to, &mut remember) {
+            let ReadError::Damaged { last, .. } = error else { return Err(error) };
+            next = last + 1;
         }
+        Ok(())
     }
 
     /// The numbers of the log, staged records included.

@@ -171,10 +171,11 @@ impl Stream {
             }
         }
         let id = get(names::MSG_ID);
-        if let Some(id) = id
-            && let Some(seq) = self.dedup.find(id, self.config.duplicate_window, context.now)
-        {
-            return Err(Refusal::Duplicate(seq));
+        if let Some(id) = id {
+            self.read_ids(context).map_err(|error| super::unreadable(&error))?;
+            if let Some(seq) = self.dedup.find(id, self.config.duplicate_window, context.now) {
+                return Err(Refusal::Duplicate(seq));
+            }
         }
         if get(names::EXPECTED_LAST_MSG_ID).is_some_and(|expected| expected != self.last_msg_id) {
             let last = String::from_utf8_lossy(&self.last_msg_id).into_owned();

@@ -63,9 +63,14 @@ impl Block {
         self.records.partition_point(|(at, ..)| *at < seq)
     }
 
+    /// What the records lie in.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// A record's sequence and bytes.
-    pub(crate) fn record(&self, at: usize) -> Option<(u64, Bytes)> {
-        self.records.get(at).map(|record| self.shared(record))
+    pub(crate) fn record(&self, at: usize) -> Option<(u64, &[u8])> {
+        self.records.get(at).map(|record| self.whole(record))
     }
 
     /// The records of `low..=high`, in order.
@@ -73,14 +78,15 @@ impl Block {
         &self,
         low: u64,
         high: u64,
-    ) -> impl DoubleEndedIterator<Item = (u64, Bytes)> {
+    ) -> impl DoubleEndedIterator<Item = (u64, &[u8])> {
         let end = self.position(high.saturating_add(1));
         let range = self.position(low).min(end)..end;
-        self.records.get(range).unwrap_or_default().iter().map(|record| self.shared(record))
+        self.records.get(range).unwrap_or_default().iter().map(|record| self.whole(record))
     }
 
-    fn shared(&self, (seq, offset, len): &(u64, u32, u32)) -> (u64, Bytes) {
-        (*seq, self.bytes.slice(*offset as usize..*offset as usize + *len as usize))
+    fn whole(&self, (seq, offset, len): &(u64, u32, u32)) -> (u64, &[u8]) {
+        let start = *offset as usize;
+        (*seq, self.bytes.get(start..start + *len as usize).unwrap_or_default())
     }
 
     /// The lowest and the highest sequence, damage included.

@@ -10,32 +10,33 @@ use crate::error::ReadError;
 use crate::home::read::{Block, Library, Way};
 use crate::home::table::BlockMeta;
 use crate::log::{Layout, Record};
-use crate::record::{Frame, record_of};
+use crate::record::Frame;
 use crate::segments::{Place, Segments};
 
 /// A record that is looked at.
 pub(crate) struct View<'a> {
     pub(crate) frame: Frame<'a>,
-    whole: Whole<'a>,
+    lies: Lies<'a>,
 }
 
-enum Whole<'a> {
-    Placed(&'a Segments, Place),
-    Shared(&'a Bytes),
+/// Where its bytes lie.
+enum Lies<'a> {
+    At(&'a Segments, Place),
+    /// In this block.
+    In(&'a Bytes),
 }
 
-impl<'a> View<'a> {
-    fn shared(whole: &'a Bytes) -> Option<Self> {
-        Some(Self { frame: Frame::peek(whole)?, whole: Whole::Shared(whole) })
-    }
-
+impl View<'_> {
     /// The record, sharing its bytes where they are shared.
     pub(crate) fn record(&self) -> Record {
-        let record = match &self.whole {
-            Whole::Placed(segments, place) => record_of(&segments.share(*place)),
-            Whole::Shared(bytes) => record_of(bytes),
-        };
-        record.expect("the bytes of a view are a record")
+        match &self.lies {
+            Lies::In(block) => self.frame.record_in(block),
+            Lies::At(segments, place) => {
+                let whole = segments.share(*place);
+                let frame = Frame::peek(&whole).expect("the bytes of a view are a record");
+                frame.record_in(&whole)
+            }
+        }
     }
 }
 
@@ -67,7 +68,11 @@ pub(crate) struct Source<'a> {
 
 fn view_at(segments: &Segments, place: Place) -> View<'_> {
     let frame = Frame::peek(segments.slice(place)).expect("an entry of the tail points at a record");
-    View { frame, whole: Whole::Placed(segments, place) }
+    View { frame, lies: Lies::At(segments, place) }
+}
+
+fn view_in<'a>(block: &'a Block, whole: &'a [u8]) -> Option<View<'a>> {
+    Some(View { frame: Frame::peek(whole)?, lies: Lies::In(block.bytes()) })
 }
 
 impl Log {
@@ -106,7 +111,7 @@ impl Log {
             return Err(self.damaged(first, last));
         }
         Ok(match block.record(block.position(seq)) {
-            Some((found, whole)) if found == seq => View::shared(&whole).map(|view| look(&view)),
+            Some((found, whole)) if found == seq => view_in(&block, whole).map(|view| look(&view)),
             _ => None,
         })
     }
@@ -250,7 +255,7 @@ impl Log {
                 return Err(self.damaged(first, last));
             }
             if !self.removed.contains(seq)
-                && let Some(view) = View::shared(&whole)
+                && let Some(view) = view_in(block, whole)
                 && let ControlFlow::Break(found) = visit(&view)
             {
                 return Ok(Some(found));

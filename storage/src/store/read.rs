@@ -110,6 +110,25 @@ impl Store {
         }
     }
 
+    /// Shows `visit` the sequence, time and headers of every record in `from..=up_to`, in order: what is wanted of many
+    /// records costs less this way than record by record.
+    ///
+    /// # Errors
+    /// When there is no such log, or at damage: what lies before it was visited, the visit can go on behind it.
+    pub fn visit_headers(
+        &self,
+        log: LogId,
+        from: u64,
+        up_to: u64,
+        visit: &mut dyn FnMut(u64, i64, &[u8]),
+    ) -> Result<(), ReadError> {
+        self.log(log)?.scan(self.source(), from, up_to, Way::Up, &mut |view| {
+            visit(view.frame.seq, view.frame.time, view.frame.headers);
+            ControlFlow::<()>::Continue(())
+        })?;
+        Ok(())
+    }
+
     /// The last record at or below `up_to` whose subject matches.
     ///
     /// # Errors
