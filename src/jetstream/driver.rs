@@ -39,6 +39,8 @@ const INBOX_MESSAGE_BYTES: usize = 192;
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// From this pressure on the journal is ahead of redb and turns are slowed down.
 const PRESSURE_SLOW: u8 = 50;
+/// From here on nothing is taken until it has sunk: what is left holds the chunks under way.
+const PRESSURE_FULL: u8 = 90;
 
 /// How JetStream is started.
 #[derive(Clone)]
@@ -159,6 +161,7 @@ impl Worker {
                     self.engine.handle_durable(now, &mut self.store, &self.broker);
                     self.release();
                     self.waiting.wait_for_room();
+                    self.slow_down();
                 }
             }
             self.attend();
@@ -266,12 +269,20 @@ impl Worker {
         Duration::from_nanos(u64::try_from(left).unwrap_or(0)).min(SLEEP_MAX)
     }
 
-    /// Publishers feel it when redb cannot follow the journal: more the fuller the journal is, and at the end all the way.
+    /// Publishers feel it when redb cannot follow the journal: more the fuller the journal is, and before it is full they
+    /// wait until redb has followed, unless something keeps it from that.
     fn slow_down(&mut self) {
-        let pressure = self.store.pressure();
-        if pressure > PRESSURE_SLOW {
+        loop {
+            let pressure = self.store.pressure();
+            if pressure <= PRESSURE_SLOW {
+                return;
+            }
             let over = u64::from(pressure - PRESSURE_SLOW);
             std::thread::sleep(Duration::from_micros(over * over * 4));
+            if pressure < PRESSURE_FULL || self.store.refusing().is_some() || self.store.stuck().is_some() {
+                return;
+            }
+            self.attend();
         }
     }
 }

@@ -399,6 +399,12 @@ impl Store {
         u8::try_from((staged * 100 / self.unmoved_limit).min(100)).unwrap_or(100)
     }
 
+    /// What keeps redb from following the journal, while something does.
+    #[must_use]
+    pub fn stuck(&self) -> Option<&str> {
+        self.stuck.as_deref()
+    }
+
     /// What is known to be lost. Damage in the database shows when it is read ([`ReadError::Damaged`]).
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {

@@ -47,8 +47,12 @@ fn ids_are_remembered_for_the_window_and_across_a_restart() {
     assert_eq!(world.ask_with("a.1", &id, "h"), r#"{"stream":"A","seq":1,"duplicate": true}"#);
     let last = world.ask_with("a.1", &[("Nats-Expected-Last-Msg-Id", "i")], "h");
     assert_eq!(last, r#"{"stream":"A","seq":2}"#);
+    world.restart();
+    assert_eq!(world.publish("a.1", "without"), r#"{"stream":"A","seq":3}"#);
+    assert_eq!(world.ask_with("a.1", &[("Nats-Msg-Id", "j")], "h"), r#"{"stream":"A","seq":4}"#);
+    assert_eq!(world.ask_with("a.1", &id, "h"), r#"{"stream":"A","seq":1,"duplicate": true}"#);
     world.advance(2 * SECOND);
-    assert_eq!(world.ask_with("a.1", &id, "h"), r#"{"stream":"A","seq":3}"#);
+    assert_eq!(world.ask_with("a.1", &id, "h"), r#"{"stream":"A","seq":5}"#);
 }
 
 #[test]
