@@ -95,8 +95,8 @@ impl Log {
         let mut log = Self::new(id, row.spec);
         if log.is_memory() {
             // The records are gone; every sequence that may have been used stays used.
-            log.last_seq = row.reserved;
-            log.first_seq = row.reserved + 1;
+            log.last_seq = if cfg!(feature = "bug-reuse-sequence") { row.last_seq } else { row.reserved };
+            log.first_seq = log.last_seq + 1;
         } else {
             log.messages = row.messages;
             log.bytes = row.bytes;

@@ -105,7 +105,7 @@ impl Journal {
                 offset += step;
             }
             handle.sync()?;
-            self.disk.sync_folder()
+            if cfg!(feature = "bug-skip-directory-sync") { Ok(()) } else { self.disk.sync_folder() }
         })();
         if let Err(error) = filled {
             // The space it took may be what others need.
@@ -132,7 +132,9 @@ impl Journal {
     pub(crate) fn end_file(&mut self) {
         if let Some(file) = self.current.take() {
             self.full.push_back((self.position.generation, file));
-            self.position.generation += 1;
+            if !(cfg!(feature = "bug-reuse-generation") && self.position.group.is_multiple_of(2)) {
+                self.position.generation += 1;
+            }
         }
         self.position.offset = START;
     }
@@ -146,6 +148,7 @@ impl Journal {
         if self.current.is_some() {
             return Ok(true);
         }
+        let covered = if cfg!(feature = "bug-recycle-before-commit") { u64::MAX } else { covered };
         for (_, file) in self.given_up.extract_if(.., |(generation, _)| *generation < covered) {
             let name = file_name(file.number);
             drop(file);
@@ -199,7 +202,12 @@ impl Journal {
         let padded = self.buffer.len().div_ceil(SECTOR) * SECTOR;
         self.buffer.resize(padded, 0);
         file.handle.write_at(offset, &self.buffer)?;
-        file.handle.sync()?;
+        let synced =
+            if cfg!(feature = "bug-sync-wrong-file") { self.free.front().unwrap_or(file) } else { file };
+        let result = synced.handle.sync();
+        if !cfg!(feature = "bug-ignore-failed-sync") {
+            result?;
+        }
         self.fresh = false;
         if self.buffer.capacity() > 4 << 20 {
             self.buffer = Vec::new();

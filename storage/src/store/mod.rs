@@ -214,7 +214,9 @@ impl Store {
         if first_seq <= if entry.is_memory() { entry.first_seq } else { entry.purged } {
             return Ok(0);
         }
-        if !entry.is_memory() {
+        if cfg!(feature = "bug-purge-only-redb") && !entry.is_memory() {
+            Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
+        } else if !entry.is_memory() {
             self.stage(&Frame::bare(Kind::Purge, log.0, first_seq))?;
         } else if first_seq > entry.last_seq.saturating_add(1) {
             self.reserve(log, first_seq - 1)?;

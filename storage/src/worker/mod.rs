@@ -263,7 +263,9 @@ impl Workers {
         let moved = match self {
             Self::Inline { writer, mover, queue, .. } => {
                 writer.turn(std::mem::take(queue), &mut Later(mover));
-                mover.work();
+                if is_moving {
+                    mover.work();
+                }
                 // What failed once may have been a passing fault.
                 !is_moving || mover.idle() || mover.idle()
             }
