@@ -216,12 +216,14 @@ fn journal_and_database_fail_together_with_threads() {
     let wake = Arc::new(move || wake.send(()).unwrap_or_default());
     let options = Options { is_threaded: true, wake, ..options() };
     // How many depends on the threads.
-    let [failures, ..] = fail_together(8, &options, &|_| woken.recv().unwrap());
+    let [failures, ..] = fail_together(8, &options, &|_| {
+        let _ = woken.recv_timeout(Duration::from_millis(20));
+    });
     assert!(failures > 0);
 }
 
 /// Returns how many failures there were, how many of them lasted, and how many kills and closes came before the end.
-/// `wait` returns when the store may have news.
+/// `wait` returns when the store may have news, and at some time anyway.
 fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Driven)) -> [usize; 4] {
     let (mut failures, mut lasting, mut killed, mut closed) = (0, 0, 0, 0);
     for seed in 1..=seeds {
@@ -252,6 +254,11 @@ fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Driven)) -> [
             if random.one_in(3) {
                 continue;
             }
+            for _ in 0..5 {
+                if options.is_threaded && run.awaits_answers() {
+                    wait(&mut run);
+                }
+            }
             let events = run.process().unwrap_or_else(|why| panic!("{context}: {why}"));
             failures += usize::from(events.failed.is_some());
             refused_for = if run.has_failed { refused_for + 1 } else { 0 };
@@ -280,6 +287,27 @@ fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Driven)) -> [
     }
     println!("{failures} failures, {lasting} lasting; {killed} kills, {closed} closes while refusing");
     [failures, lasting, killed, closed]
+}
+
+#[test]
+fn a_memory_log_shows_what_it_kept_over_a_failure() {
+    let disk = Simulated::new();
+    let mut store = open(&disk).unwrap();
+    let log = store.create_log(LogSpec { medium: Medium::Memory, ..spec(Layout::Blocks) }).unwrap();
+    store.seal(Box::new(|result| result.unwrap()));
+    store.process();
+    // The record stays in memory, the reservation of its sequence is lost.
+    store.append(log, 1, 0, b"s", b"", b"kept").unwrap();
+    disk.fail(disk.attempts()..disk.attempts() + 1, ErrorKind::Other);
+    store.seal(Box::new(|result| assert!(result.is_err())));
+    assert!(store.process().failed.is_some() && store.refusing().is_none());
+    let state = store.state(log).unwrap();
+    assert_eq!((state.messages, state.last_seq, state.durable_seq), (1, 1, 0));
+    store.seal(Box::new(|result| result.unwrap()));
+    store.process();
+    assert_eq!(store.state(log).unwrap().durable_seq, 1);
+    drop(store);
+    assert!(open(&disk).unwrap().state(log).unwrap().last_seq >= 1, "its sequence is not used again");
 }
 
 #[test]

@@ -365,7 +365,18 @@ impl Found {
             return Err(format!("logs {:?}, expected {:?}", self.logs.keys(), world.logs.keys()));
         }
         if self.attributes != world.attributes {
-            return Err(format!("attributes {:?}, expected {:?}", self.attributes, world.attributes));
+            let (found, expected) = (self.attributes.iter(), world.attributes.iter());
+            let differs = |((owner, key), _): &(&(LogId, Vec<u8>), _)| {
+                format!("{} of log {}", String::from_utf8_lossy(key), owner.0)
+            };
+            let too_many = found
+                .filter(|(key, value)| world.attributes.get(*key) != Some(*value))
+                .map(|at| differs(&at));
+            let missing = expected
+                .filter(|(key, value)| self.attributes.get(*key) != Some(*value))
+                .map(|at| differs(&at));
+            let (too_many, missing) = (too_many.collect::<Vec<_>>(), missing.collect::<Vec<_>>());
+            return Err(format!("attributes there {too_many:?}, missing {missing:?}"));
         }
         for ((id, (state, _, records)), log) in self.logs.iter().zip(world.logs.values()) {
             if log.is_memory {
