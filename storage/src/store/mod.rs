@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
@@ -65,6 +66,8 @@ pub struct Store {
     touched: Vec<LogId>,
     /// Chunks under way, with the marks they will raise.
     under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
+    /// Chunks under way that are not answered yet.
+    unanswered: Arc<AtomicUsize>,
     /// Chunks redb does not have, with the bytes they take in the journal.
     unmoved: VecDeque<(u64, u64)>,
     unmoved_bytes: u64,
@@ -320,7 +323,8 @@ impl Store {
             }
         }
         let is_empty = self.chunks.current.is_empty();
-        if is_empty && self.evictions.is_empty() && self.under_way.is_empty() {
+        // A chunk is told to be durable before it is answered: only when all are answered may this one be at once.
+        if is_empty && self.evictions.is_empty() && self.unanswered.load(Ordering::Acquire) == 0 {
             release(Ok(()));
             return;
         }
@@ -337,6 +341,12 @@ impl Store {
         };
         self.under_way.push_back((number, marks));
         let evictions = Bytes::from(std::mem::take(&mut self.evictions));
+        let unanswered = Arc::clone(&self.unanswered);
+        unanswered.fetch_add(1, Ordering::Relaxed);
+        let release: Release = Box::new(move |result| {
+            release(result);
+            unanswered.fetch_sub(1, Ordering::Release);
+        });
         self.workers.submit(Chunk { number, bytes, evictions, epoch: self.epoch, release });
     }
 

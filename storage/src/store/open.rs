@@ -96,6 +96,7 @@ impl Store {
             events,
             touched: Vec::new(),
             under_way: VecDeque::new(),
+            unanswered: Arc::default(),
             unmoved: VecDeque::new(),
             unmoved_bytes: 0,
             // One file is being filled, one may be left with room that no chunk fits.
