@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use weir::client::jetstream::Purge;
 use weir::client::kv::Bucket;
 use weir::service::session::{RecordState, State};
 
@@ -72,6 +73,31 @@ async fn an_end_that_was_interrupted_at_any_step_is_finished() {
         let config = fixture.js.stream_info("STREAMS_REC_s1").await.unwrap().config;
         assert_eq!(config.mirror, None, "{state}");
     }
+}
+
+#[tokio::test]
+async fn an_end_is_where_it_was_asked_for_although_the_buffer_was_lost_since() {
+    let mut fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    fixture.publish("dev-1", 0..5).await;
+    fixture.until_count("STREAMS_REC_s1", 5).await;
+    let stop_at = fixture.js.stream_info("STREAMS_BUFFER_dev-1").await.unwrap().ts.unwrap();
+    fixture.publish("dev-1", 5..8).await;
+    fixture.until_count("STREAMS_REC_s1", 8).await;
+    // The stop was written down; then server and services went, and the buffer in memory with them.
+    drop(fixture.services.take());
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    let mut row: serde_json::Value =
+        serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
+    row["state"] = json!("stopping");
+    row["stop_at"] = json!(weir_protocol::time::format_rfc3339(stop_at));
+    states.put("s1", row.to_string().into()).await.unwrap();
+    let purge = Purge::default();
+    fixture.js.purge_stream("STREAMS_BUFFER_dev-1", &purge).await.unwrap();
+    fixture.services = Some(services(&fixture.server, config().await).await);
+    let row = until_stopped(&fixture, "s1").await;
+    assert_eq!((row.message_count, row.stop_sequence), (5, Some(5)));
+    assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);
 }
 
 #[tokio::test]

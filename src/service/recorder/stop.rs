@@ -183,7 +183,8 @@ async fn last_sequence(
         let Some(info) = shared.jetstream.find_stream(&buffer_stream(device)).await? else {
             // Nothing will come any more; what the mirror has is all.
             let copy = shared.jetstream.find_stream(&session.stream).await?;
-            return Ok(copy.map_or(0, |info| info.state.last_seq));
+            let last = copy.map_or(0, |info| info.state.last_seq);
+            return last_before(shared, &session.stream, stop_at, last).await;
         };
         let clock = info.ts.unwrap_or_else(|| shared.now());
         if clock < stop_at {
@@ -202,11 +203,20 @@ async fn last_sequence(
             }
             continue;
         }
-        // The state was taken before this lookup, so a message that it does not find came later.
-        let selector = MessageSelector::since(stop_at.saturating_add(1));
-        let beyond = shared.jetstream.get_message(&info.config.name, &selector).await?;
-        let last = info.state.last_seq;
-        return Ok(beyond.map_or(last, |message| message.sequence.saturating_sub(1).min(last)));
+        // The state was taken before these lookups, so a message that they do not find came later. A buffer in memory may
+        // have restarted since the stop was asked for: what came in between is in the mirror alone.
+        let last = last_before(shared, &info.config.name, stop_at, info.state.last_seq).await?;
+        return last_before(shared, &session.stream, stop_at, last).await;
+    }
+}
+
+/// The last sequence up to `last` that no message of a stream after `time` has; a stream that is gone has none.
+async fn last_before(shared: &Shared, stream: &str, time: i64, last: u64) -> Result<u64, RecordError> {
+    let selector = MessageSelector::since(time.saturating_add(1));
+    match shared.jetstream.get_message(stream, &selector).await {
+        Ok(beyond) => Ok(beyond.map_or(last, |message| message.sequence.saturating_sub(1).min(last))),
+        Err(error) if error.is_not_found() => Ok(last),
+        Err(error) => Err(error.into()),
     }
 }
 
