@@ -30,6 +30,7 @@ pub(crate) enum Program {
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     program: Program,
+    binary: Option<PathBuf>,
     store: Option<PathBuf>,
     own_store: Option<Arc<TempDir>>,
     port: Option<u16>,
@@ -71,6 +72,12 @@ impl Builder {
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
         self.without_store()
+    }
+
+    /// Another build of `weir`.
+    pub(crate) fn binary(mut self, path: Option<PathBuf>) -> Self {
+        self.binary = path;
+        self
     }
 
     /// Another spelling of `serve`.
@@ -132,7 +139,7 @@ impl Builder {
 
     fn spawn(&self) -> (Child, Log) {
         let path = match &self.program {
-            Program::Weir => Path::new(env!("CARGO_BIN_EXE_weir")),
+            Program::Weir => self.binary.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_weir"))),
             Program::NatsServer(path) => path.as_path(),
         };
         let mut child = Command::new(path)
@@ -229,6 +236,7 @@ impl Server {
         let own = Arc::new(TempDir::with_prefix("weir-test-").expect("a temporary folder"));
         Builder {
             program,
+            binary: None,
             store: Some(own.path().join("store")),
             own_store: Some(own),
             port: None,
@@ -311,6 +319,17 @@ impl Server {
         let mut running = self.take();
         running.child.kill().await.expect("the process can be killed");
         self.keep_log(&running).await;
+    }
+
+    /// Starts it and kills it after so long, ready or not.
+    pub(crate) async fn start_and_kill(&mut self, after: Duration) {
+        assert!(self.running.is_none(), "stop or kill it first");
+        let (mut child, log) = self.builder.spawn();
+        tokio::time::sleep(after).await;
+        child.kill().await.expect("the process can be killed");
+        log.settle().await;
+        self.former_log.push_str(&log.text());
+        self.former_log.push_str("--- the process was killed at its start\n");
     }
 
     /// SIGTERM, then the exit status.

@@ -5,20 +5,16 @@
 //! the kill is chosen by the session's own state row, watched over NATS. After the restart the session goes on or ends
 //! as it should, and holds every number answered before its end: each once, in order.
 
-#![allow(clippy::disallowed_methods, reason = "tests of a running process live in real time")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::capture::{controlled, numbers, recorded, recording, row, state_of};
+use crate::support::jetstream::stream_info;
+use crate::support::{self, PATIENCE, Server, http, within};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use support::capture::{controlled, numbers, recorded, recording, row, state_of};
-use support::jetstream::stream_info;
-use support::{PATIENCE, Server, http, within};
 
 const DEVICE: &str = "dev";
 const SESSION: &str = "s";

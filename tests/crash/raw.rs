@@ -1,0 +1,233 @@
+//! A NATS client of bytes: it writes what it is told, reads what comes, and neither reconnects nor repeats anything. What it
+//! has not read was not answered. Any error means that the server is gone.
+
+use std::collections::VecDeque;
+use std::io::{Error, ErrorKind, Result};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::support::PATIENCE;
+
+/// A message.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) subject: String,
+    pub(crate) reply: String,
+    /// The header block as it came; empty without headers.
+    pub(crate) headers: String,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Message {
+    /// The status in the header block, such as `404`.
+    pub(crate) fn status(&self) -> Option<&str> {
+        self.headers.strip_prefix("NATS/1.0 ")?.split([' ', '\r']).next().filter(|status| !status.is_empty())
+    }
+
+    /// The sequence in its stream, from the reply subject of a delivery.
+    pub(crate) fn stream_seq(&self) -> Option<u64> {
+        self.reply.strip_prefix("$JS.ACK.")?.split('.').nth(3)?.parse().ok()
+    }
+
+    /// When it was stored, in nanoseconds.
+    pub(crate) fn time(&self) -> Option<i64> {
+        self.reply.strip_prefix("$JS.ACK.")?.split('.').nth(5)?.parse().ok()
+    }
+}
+
+/// A connection.
+pub(crate) struct Raw {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    inbox: String,
+    requests: u64,
+    /// Came while an answer was waited for.
+    waiting: VecDeque<Message>,
+}
+
+impl Raw {
+    /// Connects and subscribes to an inbox of its own, `name` making it unlike others.
+    pub(crate) async fn connect(address: &str, name: &str) -> Result<Self> {
+        let (reader, writer) = TcpStream::connect(address).await?.into_split();
+        let inbox = format!("_INBOX.{name}");
+        let mut raw = Self {
+            reader: BufReader::with_capacity(1 << 16, reader),
+            writer,
+            inbox,
+            requests: 0,
+            waiting: VecDeque::new(),
+        };
+        raw.line().await?;
+        let connect =
+            json!({"verbose": false, "headers": true, "no_responders": true, "lang": "raw", "protocol": 1});
+        let hello = format!("CONNECT {connect}\r\nSUB {}.> 1\r\nPING\r\n", raw.inbox);
+        raw.write(hello.as_bytes()).await?;
+        while raw.line().await? != "PONG" {}
+        Ok(raw)
+    }
+
+    /// The subject on which answer number `n` comes.
+    pub(crate) fn reply(&self, n: u64) -> String {
+        format!("{}.{n}", self.inbox)
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.writer.write_all(bytes).await
+    }
+
+    /// Waits until the server has read what was written.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        self.write(b"PING\r\n").await?;
+        while self.line().await? != "PONG" {}
+        Ok(())
+    }
+
+    /// `PUB`, as bytes to be written.
+    pub(crate) fn publish(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = format!("PUB {subject} {reply} {}\r\n", payload.len()).into_bytes();
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+
+    /// `HPUB`, as bytes to be written.
+    pub(crate) fn publish_with(
+        subject: &str,
+        reply: &str,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let block = format!("NATS/1.0\r\n{lines}\r\n");
+        let total = block.len() + payload.len();
+        let mut bytes = format!("HPUB {subject} {reply} {} {total}\r\n{block}", block.len()).into_bytes();
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+
+    /// Writes one request and reads its answer.
+    pub(crate) async fn request(&mut self, subject: &str, payload: &[u8]) -> Result<Message> {
+        let reply = self.next_reply();
+        self.write(&Self::publish(subject, &reply, payload)).await?;
+        self.answer(&reply).await
+    }
+
+    /// A request with headers.
+    pub(crate) async fn request_with(
+        &mut self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Result<Message> {
+        let reply = self.next_reply();
+        self.write(&Self::publish_with(subject, &reply, headers, payload)).await?;
+        self.answer(&reply).await
+    }
+
+    /// A request of JetStream's API; panics when it is refused.
+    pub(crate) async fn api(&mut self, call: &str, body: &Value) -> Result<Value> {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let answer = self.request(&format!("$JS.API.{call}"), &body).await?;
+        let value: Value = serde_json::from_slice(&answer.payload)
+            .unwrap_or_else(|error| panic!("{call}: {error}: {:?}", answer.payload));
+        assert!(value.get("error").is_none(), "{call} was refused: {value}");
+        Ok(value)
+    }
+
+    fn next_reply(&mut self) -> String {
+        self.requests += 1;
+        format!("{}.r{}", self.inbox, self.requests)
+    }
+
+    async fn answer(&mut self, reply: &str) -> Result<Message> {
+        let mut before = Vec::new();
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.message()).await;
+            let message = next.unwrap_or_else(|_| panic!("no answer on {reply}; before came {before:?}"))?;
+            if message.subject == reply {
+                self.waiting.extend(before);
+                return Ok(message);
+            }
+            before.push(message);
+        }
+    }
+
+    /// The next message.
+    pub(crate) async fn message(&mut self) -> Result<Message> {
+        if let Some(message) = self.waiting.pop_front() {
+            return Ok(message);
+        }
+        loop {
+            let line = self.line().await?;
+            let mut words = line.split(' ');
+            let kind = words.next().unwrap_or_default();
+            let words: Vec<&str> = words.collect();
+            let number = |word: Option<&&str>| {
+                word.and_then(|word| word.parse::<usize>().ok())
+                    .ok_or_else(|| Error::from(ErrorKind::InvalidData))
+            };
+            let (sizes, with_headers) = match kind {
+                "MSG" => (1, false),
+                "HMSG" => (2, true),
+                "PING" => {
+                    self.write(b"PONG\r\n").await?;
+                    continue;
+                }
+                "-ERR" => panic!("the server said {line}"),
+                _ => continue,
+            };
+            let total = number(words.last())?;
+            let header = if with_headers { number(words.get(words.len() - 2))? } else { 0 };
+            let reply = if words.len() == 3 + sizes { words[2].to_owned() } else { String::new() };
+            let subject = words[0].to_owned();
+            let mut bytes = vec![0; total + 2];
+            self.reader.read_exact(&mut bytes).await?;
+            bytes.truncate(total);
+            let payload = bytes.split_off(header);
+            let headers = String::from_utf8(bytes).map_err(|_| Error::from(ErrorKind::InvalidData))?;
+            return Ok(Message { subject, reply, headers, payload });
+        }
+    }
+
+    async fn line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).await?;
+        if line.pop() != Some(b'\n') {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        line.pop();
+        String::from_utf8(line).map_err(|_| ErrorKind::InvalidData.into())
+    }
+
+    /// Every message of a stream to which nobody writes at this moment, in order.
+    pub(crate) async fn all(&mut self, stream: &str) -> Result<Vec<Message>> {
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &Value::Null).await?;
+        let count = info["state"]["messages"].as_u64().expect("a count");
+        // Interest in a deliver subject is a subscription to just that subject.
+        self.requests += 1;
+        let (sid, deliver) = (self.requests + 1, format!("_DELIVER.{}", self.requests));
+        self.write(format!("SUB {deliver} {sid}\r\n").as_bytes()).await?;
+        let config = json!({"deliver_subject": deliver, "ack_policy": "none", "deliver_policy": "all",
+            "replay_policy": "instant", "mem_storage": true});
+        let body = json!({"stream_name": stream, "config": config});
+        let created = self.api(&format!("CONSUMER.CREATE.{stream}"), &body).await?;
+        let name = created["name"].as_str().expect("a name").to_owned();
+        let mine = format!("$JS.ACK.{stream}.{name}.");
+        let mut all = Vec::new();
+        while (all.len() as u64) < count {
+            let next = tokio::time::timeout(PATIENCE, self.message()).await;
+            let message =
+                next.unwrap_or_else(|_| panic!("{} of {count} messages of {stream} came", all.len()))?;
+            if message.reply.starts_with(&mine) {
+                all.push(message);
+            }
+        }
+        self.write(format!("UNSUB {sid}\r\n").as_bytes()).await?;
+        self.api(&format!("CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
+        Ok(all)
+    }
+}
