@@ -5,6 +5,7 @@
 //! it has of it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -41,8 +42,13 @@ const STALL_MAX: Duration = Duration::from_millis(10);
 /// bytes unread throws away what was written.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// So many of them are remembered by each worker thread, to be used again when nobody refers to them any more: memory that
+/// comes fresh from the system costs more than the copy out of the socket.
+const OWN_BUFFERS: usize = 16;
+
 thread_local! {
     static READ_BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static USED_BUFFERS: RefCell<VecDeque<Bytes>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Serves one client until it goes, misbehaves, falls behind, or the server stops.
@@ -147,9 +153,49 @@ async fn converse(
 /// Keeps the beginning of an operation until the rest comes.
 fn keep(partial: &mut BytesMut, rest: &[u8], needed: Option<usize>) {
     if let Some(needed) = needed.filter(|needed| *needed > OWN_BUFFER_BYTES) {
-        partial.reserve(needed.max(OWN_READ_BYTES));
+        make_room(partial, needed);
     }
     partial.extend_from_slice(rest);
+}
+
+/// Gives `partial` room for an operation of `needed` bytes, in memory that was used before if there is some.
+fn make_room(partial: &mut BytesMut, needed: usize) {
+    let wanted = needed.max(OWN_READ_BYTES);
+    if partial.capacity() >= wanted {
+        return;
+    }
+    let mut roomy = USED_BUFFERS.with_borrow_mut(|used| {
+        for _ in 0..used.len() {
+            match used.pop_front().map(Bytes::try_into_mut) {
+                // One that is too small is not worth its place.
+                Some(Ok(free)) if free.capacity() < wanted => {}
+                Some(Ok(mut free)) => {
+                    free.clear();
+                    return free;
+                }
+                Some(Err(in_use)) => used.push_back(in_use),
+                None => break,
+            }
+        }
+        BytesMut::with_capacity(wanted)
+    });
+    roomy.extend_from_slice(partial);
+    *partial = roomy;
+}
+
+/// What was read into a buffer of the connection's own. The buffer is remembered.
+fn take_own(partial: &mut BytesMut) -> Bytes {
+    let chunk = std::mem::take(partial).freeze();
+    USED_BUFFERS.with_borrow_mut(|used| {
+        if used.len() == OWN_BUFFERS {
+            used.pop_front();
+        }
+        // Larger ones are rare, and would be kept for long.
+        if chunk.len() <= OWN_READ_BYTES {
+            used.push_back(chunk.clone());
+        }
+    });
+    chunk
 }
 
 /// Reads what there is, at least one byte, behind what `partial` holds. `None` at the end of the stream. Nothing is lost
@@ -160,13 +206,13 @@ async fn read_chunk(
     needed: Option<usize>,
 ) -> io::Result<Option<Bytes>> {
     if let Some(needed) = needed.filter(|needed| *needed > OWN_BUFFER_BYTES) {
-        partial.reserve(needed.max(OWN_READ_BYTES).saturating_sub(partial.len()));
+        make_room(partial, needed);
         while partial.len() < needed {
             if read.read_buf(partial).await? == 0 {
                 return Ok(None);
             }
         }
-        return Ok(Some(partial.split().freeze()));
+        return Ok(Some(take_own(partial)));
     }
     poll_fn(|context| {
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -216,6 +262,40 @@ mod tests {
     use super::*;
     use crate::broker::ConnectionInfo;
     use crate::server::{Config, Server};
+
+    #[test]
+    fn buffers_are_used_again_once_nobody_refers_to_them() {
+        let mut partial = BytesMut::from(&b"beginning"[..]);
+        make_room(&mut partial, OWN_READ_BYTES);
+        assert_eq!(&partial[..], b"beginning");
+        partial.extend_from_slice(&[7; 1000]);
+        let first = partial.as_ptr();
+        let payload = take_own(&mut partial).slice(9..);
+        make_room(&mut partial, 40_000);
+        partial.extend_from_slice(b"another");
+        assert_ne!(partial.as_ptr(), first, "a payload still refers to it");
+        let second = partial.as_ptr();
+        drop(take_own(&mut partial));
+        assert_eq!(payload, [7; 1000][..]);
+        make_room(&mut partial, 40_000);
+        assert_eq!((partial.as_ptr(), partial.len()), (second, 0));
+        drop(payload);
+        let mut other = BytesMut::new();
+        make_room(&mut other, 40_000);
+        assert_eq!(other.as_ptr(), first);
+        assert!(other.capacity() >= OWN_READ_BYTES);
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_makes_way() {
+        let mut partial = BytesMut::new();
+        make_room(&mut partial, 40_000);
+        partial.extend_from_slice(b"x");
+        drop(take_own(&mut partial));
+        make_room(&mut partial, 2 * OWN_READ_BYTES);
+        assert!(partial.capacity() >= 2 * OWN_READ_BYTES);
+        assert!(USED_BUFFERS.with_borrow(VecDeque::is_empty));
+    }
 
     /// What a waiting connection costs is mostly what its two tasks hold.
     #[tokio::test]
