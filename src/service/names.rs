@@ -67,8 +67,8 @@ impl Names {
             ("the playback prefix", &self.playback),
         ] {
             let valid = subject::is_valid_subject(name.as_bytes()) && subject::is_literal(name.as_bytes());
-            if !valid || name.starts_with('$') {
-                let reason = "it must be a subject without wildcards that does not begin with '$'";
+            if !valid || name.starts_with('$') || name.chars().any(char::is_control) {
+                let reason = "it must be a subject without wildcards and control characters that does not begin with '$'";
                 return Err(NameError { what, name: name.clone(), reason });
             }
         }
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(Names::default().check(), Ok(()));
         let names = Names { monitor: "a.*".to_owned(), ..Names::default() };
         assert!(names.check().unwrap_err().to_string().contains("the monitor prefix \"a.*\""));
-        for bad in ["", "a..b", "a b", ".a", "a.", "$JS.x"] {
+        for bad in ["", "a..b", "a b", "a\tb", "a\u{0}b", "a\r\nb", ".a", "a.", "a.>", "$JS.x"] {
             let names = Names { command: bad.to_owned(), ..Names::default() };
             assert!(names.check().is_err(), "{bad:?}");
         }

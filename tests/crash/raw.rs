@@ -11,6 +11,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::support::PATIENCE;
 
+/// Messages of a stream that are asked for at a time.
+const PORTION: u64 = 1000;
+
 /// A message.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -207,26 +210,31 @@ impl Raw {
     pub(crate) async fn all(&mut self, stream: &str) -> Result<Vec<Message>> {
         let info = self.api(&format!("STREAM.INFO.{stream}"), &Value::Null).await?;
         let count = info["state"]["messages"].as_u64().expect("a count");
-        // Interest in a deliver subject is a subscription to just that subject.
-        self.requests += 1;
-        let (sid, deliver) = (self.requests + 1, format!("_DELIVER.{}", self.requests));
-        self.write(format!("SUB {deliver} {sid}\r\n").as_bytes()).await?;
-        let config = json!({"deliver_subject": deliver, "ack_policy": "none", "deliver_policy": "all",
-            "replay_policy": "instant", "mem_storage": true});
+        // In portions: a connection that is sent more than it reads is closed.
+        let config = json!({"ack_policy": "none", "deliver_policy": "all", "mem_storage": true});
         let body = json!({"stream_name": stream, "config": config});
         let created = self.api(&format!("CONSUMER.CREATE.{stream}"), &body).await?;
         let name = created["name"].as_str().expect("a name").to_owned();
-        let mine = format!("$JS.ACK.{stream}.{name}.");
+        let (next, inbox) = (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"), self.next_reply());
         let mut all = Vec::new();
         while (all.len() as u64) < count {
-            let next = tokio::time::timeout(PATIENCE, self.message()).await;
-            let message =
-                next.unwrap_or_else(|_| panic!("{} of {count} messages of {stream} came", all.len()))?;
-            if message.reply.starts_with(&mine) {
+            let batch = (count - all.len() as u64).min(PORTION);
+            let pull = json!({"batch": batch, "expires": 10_000_000_000_u64}).to_string();
+            self.write(&Self::publish(&next, &inbox, pull.as_bytes())).await?;
+            for _ in 0..batch {
+                let read = tokio::time::timeout(PATIENCE, self.message()).await;
+                let message =
+                    read.unwrap_or_else(|_| panic!("{} of {count} messages of {stream} came", all.len()))?;
+                let here = all.len();
+                assert_eq!(
+                    message.status(),
+                    None,
+                    "{here} of {count} messages of {stream}: {}",
+                    message.headers
+                );
                 all.push(message);
             }
         }
-        self.write(format!("UNSUB {sid}\r\n").as_bytes()).await?;
         self.api(&format!("CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
         Ok(all)
     }
