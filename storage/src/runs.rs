@@ -14,6 +14,11 @@ impl Runs {
         self.runs.is_empty()
     }
 
+    /// How many runs there are.
+    pub(crate) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
     pub(crate) fn contains(&self, seq: u64) -> bool {
         !self.runs.is_empty() && self.runs.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq)
     }

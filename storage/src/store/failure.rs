@@ -57,6 +57,7 @@ impl Store {
         self.touched.clear();
         self.under_way.clear();
         self.evictions.clear();
+        self.riding.clear();
     }
 
     /// Makes the indexes anew when redb has what they are made from; then changes are taken again.

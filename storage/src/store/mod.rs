@@ -28,10 +28,12 @@ use crate::worker::{Chunk, Event, Release, Workers};
 mod failure;
 mod open;
 mod read;
+mod riding;
 
 use failure::Refusal;
 pub use open::Options;
 pub use read::Matcher;
+use riding::Riding;
 
 /// Sequences a memory log reserves in the journal at a time.
 const RESERVED: u64 = 65_536;
@@ -82,8 +84,10 @@ pub struct Store {
     next_log: u32,
     /// The longest chunk that fits a journal file.
     chunk_limit: usize,
-    /// Removals that are not journaled, encoded, for the mover.
+    /// Removals by limits, encoded, for the mover.
     evictions: Vec<u8>,
+    /// The same for the journal, where they ride with the next chunk that is written.
+    riding: Riding,
 }
 
 impl fmt::Debug for Store {
@@ -128,6 +132,7 @@ impl Store {
         self.known(log)?;
         self.stage(&Frame::bare(Kind::Drop, log.0, 0))?;
         self.logs.remove(&log);
+        self.riding.forget(log);
         Ok(())
     }
 
@@ -233,8 +238,9 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes records for a reason that can be derived again after a crash (age, limits): not journaled; redb
-    /// follows in the background. Returns how many were present; nothing while [`Self::refusing`].
+    /// Removes records for a reason that can be derived again after a crash (age, limits): that forces no write, but is
+    /// durable with the next change that is; redb follows in the background. Returns how many were present; nothing while
+    /// [`Self::refusing`].
     pub fn evict(&mut self, log: LogId, seqs: &[u64]) -> u64 {
         let Ok(present) = self.present(log, seqs) else { return 0 };
         if present.is_empty() {
@@ -244,6 +250,7 @@ impl Store {
             let runs = encode_runs(&runs::join(&present));
             Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) }
                 .encode_unchecked(&mut self.evictions);
+            self.riding.these(log, &present);
         }
         self.take(log, &present)
     }
@@ -261,6 +268,7 @@ impl Store {
         }
         if !entry.is_memory() {
             Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
+            self.riding.below(log, first_seq);
         }
         entry.remove_below(source, first_seq).unwrap_or(0)
     }
@@ -332,6 +340,9 @@ impl Store {
         let (number, bytes) = if is_empty && self.evictions.is_empty() {
             (self.chunks.current_number() - 1, Bytes::new())
         } else {
+            if !is_empty {
+                self.let_ride();
+            }
             let number = self.chunks.current_number();
             let bytes = self.chunks.seal();
             let space = if is_empty { 0 } else { footprint(bytes.len() as u64) };
@@ -348,6 +359,14 @@ impl Store {
             unanswered.fetch_sub(1, Ordering::Release);
         });
         self.workers.submit(Chunk { number, bytes, evictions, epoch: self.epoch, release });
+    }
+
+    /// Puts what limits removed into the growing chunk, as far as there is room.
+    fn let_ride(&mut self) {
+        let staged = self.chunks.current.len();
+        let journal = self.unmoved_limit.saturating_sub(self.unmoved_bytes + staged as u64);
+        let room = (self.chunk_limit - staged).min(usize::try_from(journal).unwrap_or(usize::MAX));
+        self.riding.encode(&mut self.chunks.current, room);
     }
 
     /// Takes the workers' reports: durable marks, moved records, failures ([`Events`]). Call it after each `wake`.
@@ -524,7 +543,9 @@ impl Store {
     /// Whether `more` bytes may be added to the growing chunk.
     fn room_for(&self, more: usize) -> Result<(), StageError> {
         self.takes_changes()?;
-        let staged = self.chunks.current.len().saturating_add(more);
+        // What rides has a part of the chunk of its own.
+        let riding = self.riding.bytes().min(self.chunk_limit / 4);
+        let staged = self.chunks.current.len().saturating_add(riding).saturating_add(more);
         if self.unmoved_bytes.saturating_add(staged as u64) > self.unmoved_limit {
             let cause = self.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
             return Err(StageError::Busy { bytes: self.unmoved_bytes, limit: self.unmoved_limit, cause });

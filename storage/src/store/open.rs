@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use super::Store;
+use super::riding::Riding;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::home::load::Loaded;
@@ -108,6 +109,7 @@ impl Store {
             next_log,
             chunk_limit: usize::try_from(bytes).unwrap_or(usize::MAX) - 2 * SECTOR,
             evictions: Vec::new(),
+            riding: Riding::default(),
         })
     }
 
