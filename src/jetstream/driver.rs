@@ -20,7 +20,8 @@ use weir_protocol::jetstream::publish::PubAck;
 use weir_storage::{Disk, OpenError, Options, Store};
 
 use super::consumer::Interest;
-use super::engine::{Engine, EngineConfig};
+use super::context::EngineConfig;
+use super::engine::Engine;
 use super::input::{Input, Tag};
 use super::output::{Hearing, Message};
 use crate::broker::{Broker, InterestWatch, InternalMessage, InternalSink, InternalSub, ServerMessage};

@@ -14,7 +14,8 @@ use weir_protocol::jetstream::json;
 use weir_storage::{LogId, Store};
 
 use super::consumer::{BARE_STATE_MAX, CloseReason, Consumer, Interest, View};
-use super::engine::{Context, Engine, context};
+use super::context::{Context, context};
+use super::engine::Engine;
 use super::input::Tag;
 use super::output::{Hearing, Outputs};
 use super::stream::Stream;
@@ -55,6 +56,17 @@ pub(super) fn stage_consumer(consumer: &Consumer, log: LogId, store: &mut Store)
     Ok(())
 }
 
+/// The occasion on which states are staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Somebody waits for them, or they have waited long enough.
+    Due,
+    /// Something is written anyway.
+    Riding,
+    /// The server stops: whatever is not kept yet.
+    Stopping,
+}
+
 /// What is kept of a consumer.
 pub(super) struct Kept {
     pub(super) config: Option<Bytes>,
@@ -92,12 +104,17 @@ impl Stream {
         Some(call(consumer, &mut context.view(self.log, &self.config)))
     }
 
-    /// Stages the state of a consumer if it is time for it: at once, or as something `riding`.
-    fn keep_state(&mut self, id: u64, now: i64, riding: bool, store: &mut Store, outputs: &mut Outputs) {
+    /// Stages the state of a consumer if it is time for it.
+    fn keep_state(&mut self, id: u64, now: i64, when: When, store: &mut Store, outputs: &mut Outputs) {
         let Some(consumer) = self.consumers.get_mut(&id).filter(|consumer| consumer.is_kept()) else {
             return;
         };
-        let Some(state) = consumer.due_state(now, riding) else { return };
+        let state = match when {
+            When::Due => consumer.due_state(now, false),
+            When::Riding => consumer.due_state(now, true),
+            When::Stopping => consumer.unkept_state(),
+        };
+        let Some(state) = state else { return };
         match store.set_attribute(self.log, &key(STATE_KEY, consumer.name()), &state) {
             Ok(()) => consumer.state_staged(now, outputs),
             Err(error) => {
@@ -129,7 +146,7 @@ impl Engine {
             consumer.is_awaited()
         });
         if awaited == Some(true) {
-            stream.keep_state(id, now, false, store, &mut self.outputs);
+            stream.keep_state(id, now, When::Due, store, &mut self.outputs);
         }
         self.touched_consumers.insert(id);
     }
@@ -165,15 +182,15 @@ impl Engine {
 
     /// Stages the states of the marked consumers that are due, and takes the marks away.
     pub(super) fn keep_consumers(&mut self, now: i64, store: &mut Store) {
-        let riding = store.staged_bytes() > 0;
-        self.keep_touched(now, riding, store);
+        let when = if store.staged_bytes() > 0 { When::Riding } else { When::Due };
+        self.keep_touched(now, when, store);
     }
 
-    /// As [`Self::keep_consumers`]; `riding` says that something is written anyway.
-    pub(super) fn keep_touched(&mut self, now: i64, riding: bool, store: &mut Store) {
+    /// As [`Self::keep_consumers`], with the occasion.
+    pub(super) fn keep_touched(&mut self, now: i64, when: When, store: &mut Store) {
         for id in std::mem::take(&mut self.touched_consumers) {
             if let Some(stream) = self.consumers.get(&id).and_then(|stream| self.streams.get_mut(stream)) {
-                stream.keep_state(id, now, riding, store, &mut self.outputs);
+                stream.keep_state(id, now, when, store, &mut self.outputs);
             }
         }
         self.touched_consumers = std::mem::take(&mut self.undriven);

@@ -2,6 +2,7 @@
 
 mod api;
 pub mod consumer;
+mod context;
 pub mod driver;
 pub mod engine;
 mod hosting;
@@ -12,7 +13,8 @@ mod restart;
 mod restore;
 pub mod stream;
 
-pub use engine::{Engine, EngineConfig};
+pub use context::EngineConfig;
+pub use engine::Engine;
 pub use input::{Input, Tag};
 pub use output::{Failure, Hearing, Held, Message, Outputs};
 

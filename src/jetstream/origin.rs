@@ -12,7 +12,7 @@ use weir_protocol::jetstream::stream::{StorageType, StreamSource, StreamSourceIn
 use weir_protocol::{header, subject};
 use weir_storage::{Next, Record, StageError, Store};
 
-use super::engine::Context;
+use super::context::Context;
 use super::stream::{Incoming, Refusal, Stream, unreadable};
 
 /// A copy in one go ends after this many bytes.

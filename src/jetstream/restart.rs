@@ -12,7 +12,8 @@ use weir_protocol::jetstream::stream::StorageType;
 use weir_storage::Store;
 
 use super::consumer::Interest;
-use super::engine::{Engine, context};
+use super::context::context;
+use super::engine::Engine;
 use super::stream::config::{HOLD, UNUSED};
 
 /// Ranges in one note; a mirror that has seen more restarts keeps the newest.

@@ -12,7 +12,8 @@ use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
 use weir_storage::{LogId, ReadError, StageError, Store};
 
 use super::consumer::{Consumer, Interest};
-use super::engine::{Engine, context};
+use super::context::{Context, context};
+use super::engine::Engine;
 use super::hosting;
 use super::stream::{CONFIG_KEY, CREATED_KEY, Stream, stage_stream};
 
@@ -225,7 +226,7 @@ fn read_config(log: LogId, store: &Store) -> Result<StreamConfig, (Option<String
 fn restore_consumer(
     name: &str,
     stream: &Stream,
-    context: &mut super::engine::Context<'_>,
+    context: &mut Context<'_>,
 ) -> Result<Consumer, RestoreError> {
     let kept = hosting::read_consumer(name, stream.log, context.store);
     let Some(text) = kept.config else {

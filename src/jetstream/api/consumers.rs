@@ -13,7 +13,8 @@ use weir_storage::Store;
 
 use super::{Answer, Request, page};
 use crate::jetstream::consumer::{Consumer, Interest, Limits, config};
-use crate::jetstream::engine::{Engine, context};
+use crate::jetstream::context::context;
+use crate::jetstream::engine::Engine;
 use crate::jetstream::hosting::stage_consumer;
 use crate::jetstream::output::Failure;
 use crate::jetstream::stream::config::is_valid_name;

@@ -6,7 +6,8 @@ use weir_protocol::jetstream::error;
 use weir_protocol::jetstream::json::{self, Base64, Timestamp};
 
 use super::{Answer, Request};
-use crate::jetstream::engine::{Engine, context};
+use crate::jetstream::context::context;
+use crate::jetstream::engine::Engine;
 
 impl Engine {
     pub(super) fn get_message(&mut self, name: &str, request: &mut Request<'_>) -> Answer {

@@ -22,7 +22,8 @@ use weir_protocol::jetstream::stream::StorageType;
 use weir_storage::Store;
 
 use super::consumer::Interest;
-use super::engine::{Engine, context};
+use super::context::context;
+use super::engine::Engine;
 use super::output::Failure;
 use consumers::CreateSubject;
 

@@ -11,7 +11,8 @@ use weir_protocol::jetstream::stream::{ClusterInfo, StreamConfig, StreamInfo};
 use weir_protocol::subject;
 
 use super::{Answer, Request, page};
-use crate::jetstream::engine::{Engine, context};
+use crate::jetstream::context::context;
+use crate::jetstream::engine::Engine;
 use crate::jetstream::stream::config::{self, SERVER_LEVEL, SERVER_VERSION};
 use crate::jetstream::stream::{Stream, stage_stream};
 

@@ -85,7 +85,8 @@ impl Consumer {
         Ok(())
     }
 
-    fn first_counted(&self) -> u64 {
+    /// The first sequence behind the skip list that is still to be delivered.
+    pub(super) fn first_counted(&self) -> u64 {
         self.skip.as_ref().map_or(self.next_seq, |skip| skip.resume.saturating_add(1))
     }
 

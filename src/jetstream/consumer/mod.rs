@@ -262,7 +262,8 @@ impl Consumer {
 
     /// A record was staged. Optional: it spares a look at the store.
     pub fn handle_appended(&mut self, seq: u64, subject: &[u8]) {
-        self.count.appended(seq, || self.filter.matches(subject));
+        let is_ahead = seq >= self.first_counted();
+        self.count.appended(seq, || is_ahead && self.filter.matches(subject));
     }
 
     /// Records left the stream (the store no longer has them).
@@ -340,6 +341,12 @@ impl Consumer {
     #[must_use]
     pub fn due_state(&self, now: i64, riding: bool) -> Option<Vec<u8>> {
         self.keeping.is_due(now, riding).then(|| self.encode_state())
+    }
+
+    /// The state, when it is not kept as it is: for a last write.
+    #[must_use]
+    pub fn unkept_state(&self) -> Option<Vec<u8>> {
+        self.keeping.is_dirty().then(|| self.encode_state())
     }
 
     /// The state as it is, when it is one that is kept.

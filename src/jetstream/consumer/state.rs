@@ -106,6 +106,10 @@ impl Keeping {
         Some(since.saturating_add(COALESCE))
     }
 
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty_since.is_some()
+    }
+
     pub(super) fn is_due(&self, now: i64, riding: bool) -> bool {
         if self.refused_until.is_some_and(|until| now < until) {
             return false;
@@ -186,6 +190,11 @@ impl Consumer {
             let wait = self.due(seq, 0).unwrap_or(0);
             let delivered_at = |due: i64| due.saturating_sub(wait);
             match due {
+                // What is overdue comes in stream order, whether it was queued when the state was kept or not.
+                Due::At(at) if at <= view.now && !self.is_worn_out(seq) => {
+                    self.unacked.delivered(seq, consumer_seq, delivered_at(at), None);
+                    self.unacked.enqueue(seq);
+                }
                 Due::At(at) => self.unacked.delivered(seq, consumer_seq, delivered_at(at), Some(at)),
                 Due::Never => self.unacked.delivered(seq, consumer_seq, view.now, None),
                 Due::Now => {

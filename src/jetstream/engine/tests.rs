@@ -4,6 +4,7 @@
 mod bounds;
 mod damage;
 mod mirrors;
+mod model;
 mod publishing;
 mod refusals;
 mod requests;
@@ -14,12 +15,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_protocol::subject;
+use weir_protocol::{header, subject};
 use weir_storage::simulated::Simulated;
-use weir_storage::{Options, Store};
+use weir_storage::{LogId, Options, Store};
 
 use super::*;
 use crate::jetstream::output::Message;
+use crate::sys::random::Random;
 
 /// 2024-01-01T00:00:00Z.
 const START: i64 = 1_704_067_200_000_000_000;
@@ -166,6 +168,21 @@ impl World {
     fn hand_over(&mut self, subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Option<Bytes> {
         self.requests += 1;
         let reply = Bytes::from(format!("_INBOX.{}", self.requests));
+        self.hand_over_with(subject, reply.clone(), headers, payload).then_some(reply)
+    }
+
+    /// As [`Self::hand_over`], with nobody who waits for an answer.
+    fn hand_over_quietly(&mut self, subject: &str, payload: &[u8]) -> bool {
+        self.hand_over_with(subject, Bytes::new(), &[], payload)
+    }
+
+    fn hand_over_with(
+        &mut self,
+        subject: &str,
+        reply: Bytes,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) -> bool {
         let mut block = header::Builder::new();
         for (name, value) in headers {
             block.add(name, value);
@@ -177,9 +194,7 @@ impl World {
             .filter(|(filter, _)| subject::matches(subject.as_bytes(), filter))
             .map(|(_, tag)| *tag)
             .collect();
-        if tags.is_empty() {
-            return None;
-        }
+        let is_heard = !tags.is_empty();
         for tag in tags {
             let input = Input::Message {
                 tag,
@@ -191,7 +206,7 @@ impl World {
             let store = self.store.as_mut().expect("it runs");
             self.engine.handle(self.now, input, store, &self.interest);
         }
-        Some(reply)
+        is_heard
     }
 
     /// Takes what was sent to a subject.

@@ -7,7 +7,7 @@ use weir_storage::{LogState, Store};
 
 use super::Stream;
 use crate::jetstream::consumer::Removed;
-use crate::jetstream::engine::Context;
+use crate::jetstream::context::Context;
 
 /// Age is looked at no more often than this (nanoseconds), so that one look removes many messages.
 const AGE_CHECK: i64 = 50_000_000;

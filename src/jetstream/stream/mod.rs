@@ -22,7 +22,7 @@ use weir_protocol::jetstream::{error, publish as publish_headers};
 use weir_storage::{Cost, Layout, LogId, LogSpec, LogState, Medium, ReadError, StageError, Store};
 
 use super::consumer::Consumer;
-use super::engine::Context;
+use super::context::Context;
 use super::origin::{Mirror, Source};
 use dedup::Dedup;
 use read::seek_time;

@@ -12,7 +12,7 @@ use weir_storage::{Next, ReadError};
 
 use super::Stream;
 use crate::jetstream::consumer::Removed;
-use crate::jetstream::engine::Context;
+use crate::jetstream::context::Context;
 use crate::jetstream::output::Failure;
 
 /// Largest record of a file stream in bytes.

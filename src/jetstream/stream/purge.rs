@@ -9,7 +9,7 @@ use weir_storage::{Matcher, Next, StageError};
 use super::config::SEQUENCE_MAX;
 use super::{Stream, unreadable};
 use crate::jetstream::consumer::Removed;
-use crate::jetstream::engine::Context;
+use crate::jetstream::context::Context;
 
 /// Sequences removed by one operation of the store.
 const CHUNK: usize = 4096;

@@ -9,7 +9,7 @@ use weir_protocol::subject;
 use weir_storage::{LogId, Next, ReadError, Record, Store};
 
 use super::Stream;
-use crate::jetstream::engine::Context;
+use crate::jetstream::context::Context;
 use crate::jetstream::output::Failure;
 
 /// Most subjects a `multi_last` may match.

@@ -228,3 +228,18 @@ fn the_original_pace_is_kept_up_to_what_was_there() {
     assert_eq!(world.pass(&mut consumer, 1), ["r: 2/2 x1 +3", "r: 3/3 x1 +2"]);
     assert_eq!(world.pass(&mut consumer, 500_000_000), ["r: 4/4 x1 +1", "r: 5/5 x1 +0"]);
 }
+
+#[test]
+fn a_start_beyond_the_end_does_not_count_what_comes_before_it() {
+    let mut world = World::new();
+    world.publish("s.a", "1");
+    let mut consumer = world.create(
+        r#"{"durable_name":"C","ack_policy":"explicit","deliver_policy":"by_start_sequence","opt_start_seq":4}"#,
+    );
+    assert_eq!(world.info(&mut consumer), "0/3 0/3 0 0 0");
+    for expected in ["0/3 0/3 0 0 0", "0/3 0/3 0 0 0", "0/3 0/3 0 0 1"] {
+        let seq = world.publish("s.a", "x");
+        consumer.handle_appended(seq, b"s.a");
+        assert_eq!(world.info(&mut consumer), expected, "after {seq}");
+    }
+}

@@ -274,3 +274,16 @@ fn whoever_listens_hears_of_streams_coming_and_going() {
     assert!(told[0].ends_with(r#""timestamp":"2024-01-01T00:00:00Z","stream":"A","action":"create"}"#));
     assert!(told[1].ends_with(r#""stream":"A","action":"delete"}"#), "{}", told[1]);
 }
+
+#[test]
+fn a_clean_stop_keeps_what_was_delivered_just_before() {
+    let mut world = World::new();
+    world.create(r#"{"name":"S","subjects":["s"]}"#);
+    world.publish("s", "x");
+    let body = r#"{"stream_name":"S","config":{"durable_name":"C","ack_policy":"explicit"}}"#;
+    world.ask("$JS.API.CONSUMER.CREATE.S.C", body);
+    world.send("$JS.API.CONSUMER.MSG.NEXT.S.C", &[], b"").expect("heard");
+    world.restart();
+    let info = world.ask("$JS.API.CONSUMER.INFO.S.C", "");
+    assert!(info.contains(r#""num_ack_pending":1"#), "{info}");
+}

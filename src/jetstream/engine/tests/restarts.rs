@@ -132,3 +132,55 @@ fn mirrors_that_hold_nothing_back_are_left_alone() {
     world.crash();
     assert!(!world.stream("G").config.metadata.contains_key(UNUSED));
 }
+
+#[test]
+fn what_a_limit_removed_does_not_come_back_behind_a_purge_or_another_limit() {
+    for change in ["filtered purge", "rollup", "limit", "delete"] {
+        let mut world = World::new();
+        let config = |most: u32| {
+            format!(
+                r#"{{"name":"S","subjects":["s.>"],"max_msgs_per_subject":{most},"allow_rollup_hdrs":true}}"#
+            )
+        };
+        world.create(&config(2));
+        for number in 1..=5 {
+            world.publish("s.a", &number.to_string());
+        }
+        world.publish("s.b", "6");
+        assert_eq!(world.contents("S").len(), 3);
+        match change {
+            "filtered purge" => drop(world.ask("$JS.API.STREAM.PURGE.S", r#"{"filter":"s.a"}"#)),
+            "rollup" => drop(world.ask_with("s.a", &[("Nats-Rollup", "sub")], "")),
+            "limit" => drop(world.ask("$JS.API.STREAM.UPDATE.S", &config(100))),
+            _ => drop(world.ask("$JS.API.STREAM.MSG.DELETE.S", r#"{"seq":5}"#)),
+        }
+        let before = world.contents("S");
+        world.crash();
+        assert_eq!(world.contents("S"), before, "{change}");
+    }
+}
+
+#[test]
+fn what_is_overdue_after_a_restart_comes_in_stream_order() {
+    let mut world = World::new();
+    world.create(r#"{"name":"S","subjects":["s"]}"#);
+    for _ in 0..3 {
+        world.publish("s", "x");
+    }
+    let body =
+        r#"{"stream_name":"S","config":{"durable_name":"C","ack_policy":"explicit","ack_wait":1000000000}}"#;
+    world.ask("$JS.API.CONSUMER.CREATE.S.C", body);
+    let delivered = world.send("$JS.API.CONSUMER.MSG.NEXT.S.C", &[], br#"{"batch":3}"#).expect("heard");
+    // The last is queued at once and kept so; the others fall due while nothing is written.
+    world.send(&String::from_utf8_lossy(&delivered[2].reply), &[], b"-NAK").expect("heard");
+    world.advance(2 * SECOND);
+    world.restart();
+    let again = world.send("$JS.API.CONSUMER.MSG.NEXT.S.C", &[], br#"{"batch":3}"#).expect("heard");
+    let seqs: Vec<String> = again
+        .iter()
+        .map(|message| {
+            String::from_utf8_lossy(&message.reply).split('.').nth(5).expect("a sequence").to_owned()
+        })
+        .collect();
+    assert_eq!(seqs, ["1", "2", "3"]);
+}
