@@ -29,7 +29,7 @@ async fn clients_are_told_and_closed_one_after_the_other() {
     let first = silent.info().await;
     let Partner::Tcp(server) = partner else { unreachable!("it was made so") };
     let begin = Instant::now();
-    let leaving = tokio::spawn(server.leave(pending()));
+    let leaving = weir::sys::task::spawn(server.leave(pending()));
     for peer in &mut told {
         let info = peer.info().await;
         assert_eq!(info["ldm"], true);
