@@ -14,6 +14,7 @@ use super::task::{self, LameDuck, Stop};
 use super::{log, output, signal};
 use crate::config::{Broker, Serve, ServeArgs};
 use crate::sys::clock::SystemClock;
+use crate::sys::process::raise_file_limit;
 
 /// Runs the command.
 pub(crate) fn run(args: ServeArgs) -> Outcome {
@@ -29,6 +30,7 @@ async fn serve_until_stopped(serve: Serve) -> Outcome {
     let mut stop = Stop::listen()?;
     let mut lame_duck = LameDuck::listen()?;
     info!("Starting weir {} (NATS {})", env!("CARGO_PKG_VERSION"), crate::server::NATS_VERSION);
+    tracing::debug!("{} files may be open", raise_file_limit());
     let pid = std::process::id().to_string();
     let _pid = serve.pid_file.as_deref().map(|path| Mark::write(path, &pid)).transpose()?;
     let stack = Stack::start(&serve, SystemClock::shared()).await?;

@@ -124,8 +124,9 @@ impl Event {
         let event = Self {
             id_given: given.is_some(),
             id: given.unwrap_or_else(|| random.id(22)),
-            kind: sent.kind,
-            symbol: sent.symbol.unwrap_or_default(),
+            // As for the id: headers keep no blanks at the ends.
+            kind: sent.kind.trim().to_owned(),
+            symbol: sent.symbol.unwrap_or_default().trim().to_owned(),
             timestamp: sent.timestamp.unwrap_or_else(|| time::format_rfc3339(now)),
             data: sent
                 .data
@@ -136,7 +137,7 @@ impl Event {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.kind.trim().is_empty() {
+        if self.kind.is_empty() {
             return Err("type is empty".to_owned());
         }
         let fields = [
@@ -226,6 +227,12 @@ mod tests {
         assert_eq!(header::get_str(&headers, DEVICE), Some("dev-1"));
         assert_eq!(header::get_str(&headers, MESSAGE_ID), Some("e1"));
         assert_eq!(header::get_str(&events[1].headers(&device), MESSAGE_ID), None);
+    }
+
+    #[test]
+    fn white_space_at_the_ends_does_not_count() {
+        let events = read(r#"[{"id":" e ","type":"\ta ","symbol":" s b "}]"#).unwrap();
+        assert_eq!((&*events[0].id, &*events[0].kind, &*events[0].symbol), ("e", "a", "s b"));
     }
 
     #[test]

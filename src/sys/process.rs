@@ -2,6 +2,24 @@
 
 use std::time::Duration;
 
+/// Raises the number of files that this process may have open to what the system allows: each connection is one, and the usual
+/// limit is 1,024. Returns the number in force.
+#[cfg(unix)]
+pub fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Without the right to it, what there was stays.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// There is no such limit here.
+#[cfg(not(unix))]
+pub fn raise_file_limit() -> u64 {
+    u64::MAX
+}
+
 /// Bytes of memory in use.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {

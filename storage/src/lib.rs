@@ -9,6 +9,8 @@
 
 pub mod disk;
 pub mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod log;
 pub mod simulated;
 pub mod store;

@@ -239,9 +239,10 @@ pub(crate) fn encode_runs(runs: &[(u64, u64)]) -> Vec<u8> {
     out
 }
 
-/// The runs in the payload of a [`Kind::Remove`].
+/// The runs in the payload of a [`Kind::Remove`]; one that ends before it begins is none.
 pub(crate) fn decode_runs(payload: &[u8]) -> impl Iterator<Item = (u64, u64)> + '_ {
-    payload.chunks_exact(16).filter_map(|run| Some((u64_at(run, 0)?, u64_at(run, 8)?)))
+    let runs = payload.chunks_exact(16).filter_map(|run| Some((u64_at(run, 0)?, u64_at(run, 8)?)));
+    runs.filter(|(first, last)| first <= last)
 }
 
 fn crc_of(whole: &[u8]) -> Option<u32> {
@@ -322,5 +323,6 @@ mod tests {
     fn runs_survive_the_round_trip() {
         let runs = [(1, 1), (5, 9), (u64::MAX, u64::MAX)];
         assert_eq!(decode_runs(&encode_runs(&runs)).collect::<Vec<_>>(), runs);
+        assert_eq!(decode_runs(&encode_runs(&[(2, 1), (3, 3)])).collect::<Vec<_>>(), [(3, 3)]);
     }
 }

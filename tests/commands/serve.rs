@@ -189,3 +189,14 @@ async fn sigusr2_ends_recordings_and_leaves_slowly() {
     assert_eq!(state_of(&client, "s").await.as_deref(), Some("stopped"));
     assert_eq!(numbers(&recorded(&client, "s").await), (1..=10).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_the_shell_allows() {
+    // Most systems let a process have 1,024 files until it asks for more.
+    let server = Server::weir().files(200).start().await;
+    let mut clients = Vec::new();
+    for _ in 0..300 {
+        clients.push(server.connect().await);
+    }
+    clients[299].flush().await.expect("the last is served");
+}

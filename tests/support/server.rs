@@ -39,6 +39,7 @@ pub(crate) struct Builder {
     words: &'static [&'static str],
     args: Vec<OsString>,
     envs: Vec<(String, String)>,
+    files: Option<u64>,
 }
 
 impl Builder {
@@ -51,6 +52,12 @@ impl Builder {
     /// An environment variable for the process.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// So many files may the process have open, until it asks for more.
+    pub(crate) fn files(mut self, count: u64) -> Self {
+        self.files = Some(count);
         self
     }
 
@@ -142,7 +149,15 @@ impl Builder {
             Program::Weir => self.binary.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_weir"))),
             Program::NatsServer(path) => path.as_path(),
         };
-        let mut child = Command::new(path)
+        let mut command = match self.files {
+            None => Command::new(path),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -Sn {count}; exec \"$0\" \"$@\"")).arg(path);
+                shell
+            }
+        };
+        let mut child = command
             .args(self.arguments())
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -245,6 +260,7 @@ impl Server {
             words: &["serve"],
             args: Vec::new(),
             envs: Vec::new(),
+            files: None,
         }
     }
 

@@ -78,8 +78,9 @@ impl Engine {
         store: &mut Store,
         interest: &dyn Interest,
     ) {
-        let Ok(subject) = std::str::from_utf8(subject) else { return };
-        let call = ApiCall::parse(subject);
+        // A name that is no UTF-8 is nobody's, and whoever asks is told so.
+        let subject = String::from_utf8_lossy(subject);
+        let call = ApiCall::parse(&subject);
         let kind = response_type(&call);
         let mut request = Request { now, headers, body, store, interest };
         self.api.total += 1;
