@@ -322,6 +322,10 @@ async fn stop(args: StopArgs) -> Outcome {
         running(&controller, session.as_deref(), args.device_id).await?
     };
     let mut response = controller.ask(&request).await?;
+    if !args.json && response.state.is_some_and(State::is_active) && !running.is_empty() {
+        // Waiting may take a while, and whoever waits can end it.
+        output::remark(&response.message);
+    }
     for session in &running {
         let id = session.session_id.as_str();
         let status = controller.ended(id, STOP_TIMEOUT.saturating_add(session.post_roll)).await?;
@@ -443,6 +447,9 @@ async fn show(args: SessionArgs) -> Outcome {
         ("exclusive", if session.exclusive { "yes".to_owned() } else { String::new() }),
         ("note", session.note.clone()),
     ];
+    for device in &session.unrecorded {
+        pairs.push(("not recorded", format!("{}: {}", device.device_id, device.reason)));
+    }
     for gap in &session.gaps {
         pairs.push(("gap", format!("{} to {}: {}", gap.first_sequence, gap.last_sequence, gap.reason)));
     }

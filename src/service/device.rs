@@ -20,6 +20,8 @@ use crate::sys::clock::SharedClock;
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
 /// Bytes of a buffer for which no limit is given: 256 MiB.
 pub const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
+/// Smallest limit of a buffer, 2 MiB: an event of the default `max_payload` fits with its headers.
+pub const BUFFER_BYTES_MIN: u64 = 2 << 20;
 /// Shortest window: JetStream keeps no message for less.
 pub const WINDOW_MIN: Duration = Duration::from_millis(100);
 
@@ -73,10 +75,11 @@ impl From<BufferText> for BufferSetting {
                 (enabled, window, storage, max_bytes)
             }
         };
-        let off = window.is_some_and(|window| window.is_zero());
+        // A window of zero alone means none; with `enabled` it is a window that cannot be.
+        let off = enabled.is_none() && window.is_some_and(|window| window.is_zero());
         Self {
             enabled: enabled.unwrap_or(true) && !off,
-            window: window.filter(|window| !window.is_zero()).unwrap_or(default.window),
+            window: window.filter(|_| !off).unwrap_or(default.window),
             storage: storage.unwrap_or(default.storage),
             max_bytes: max_bytes.filter(|bytes| *bytes > 0).unwrap_or(default.max_bytes),
         }
@@ -89,6 +92,11 @@ pub enum BufferSettingError {
     /// Below [`WINDOW_MIN`].
     #[error("a buffer window of {} is shorter than {}", span::format(*.0), span::format(WINDOW_MIN))]
     Window(Duration),
+    /// Below [`BUFFER_BYTES_MIN`].
+    #[error(
+        "a buffer of max_bytes {0} is smaller than {BUFFER_BYTES_MIN}: one event alone could be too large for it"
+    )]
+    Bytes(u64),
 }
 
 impl BufferSetting {
@@ -108,10 +116,13 @@ impl BufferSetting {
     }
 
     /// # Errors
-    /// When it is enabled with a window that no stream can have.
+    /// When it is enabled with a window that no stream can have, or with less room than an event may take.
     pub fn check(&self) -> Result<(), BufferSettingError> {
         if self.enabled && self.window < WINDOW_MIN {
             return Err(BufferSettingError::Window(self.window));
+        }
+        if self.enabled && self.max_bytes < BUFFER_BYTES_MIN {
+            return Err(BufferSettingError::Bytes(self.max_bytes));
         }
         Ok(())
     }
@@ -268,11 +279,15 @@ impl DeviceStore {
     /// Whether the id can be a device's: no other one differs from it only in case.
     ///
     /// # Errors
-    /// [`DeviceError::OtherCase`].
-    pub fn check_case(&self, id: &Id) -> Result<(), DeviceError> {
+    /// [`DeviceError::OtherCase`], or the server's error.
+    pub async fn check_case(&self, id: &Id) -> Result<(), DeviceError> {
         match self.table.cached(&id.key()) {
-            Some(device) => same_case(id, device).map(drop),
-            None => Ok(()),
+            Some(device) if device.device_id != *id => match self.get(id).await {
+                // The copy was behind: that row is gone.
+                Err(DeviceError::Unknown(_)) => Ok(()),
+                other => other.map(drop),
+            },
+            _ => Ok(()),
         }
     }
 
@@ -281,8 +296,9 @@ impl DeviceStore {
     /// # Errors
     /// [`DeviceError::OtherCase`], or the server's error.
     pub async fn ensure(&self, id: &Id) -> Result<(Device, bool), DeviceError> {
-        if let Some(device) = self.table.cached(&id.key()) {
-            return Ok((same_case(id, device)?, false));
+        self.check_case(id).await?;
+        if let Some(device) = self.table.cached(&id.key()).filter(|device| device.device_id == *id) {
+            return Ok((device, false));
         }
         let device = Device { updated: Some(self.clock.wall()), ..Device::new(id.clone()) };
         match self.table.create(&id.key(), &device).await {
@@ -382,5 +398,10 @@ mod tests {
         let short = BufferSetting { window: Duration::from_millis(99), ..BufferSetting::default() };
         assert_eq!(short.check().unwrap_err().to_string(), "a buffer window of 99ms is shorter than 100ms");
         assert_eq!(BufferSetting { enabled: false, ..short }.check(), Ok(()));
+        let small = BufferSetting { max_bytes: BUFFER_BYTES_MIN - 1, ..BufferSetting::default() };
+        let text = small.check().unwrap_err().to_string();
+        assert!(text.starts_with("a buffer of max_bytes 2097151 is smaller than 2097152"), "{text}");
+        let zero: BufferSetting = serde_json::from_str(r#"{"enabled":true,"window":"0s"}"#).unwrap();
+        assert_eq!(zero.check(), Err(BufferSettingError::Window(Duration::ZERO)));
     }
 }

@@ -16,13 +16,16 @@ use super::event::Event;
 use super::id::Id;
 use super::names::Names;
 use super::recorder::{RecordError, Recorder};
-use crate::client::jetstream::{JetStream, JetStreamError, Storage};
+use super::table::TableError;
+use crate::client::jetstream::{JetStream, JetStreamError, Storage, StreamInfo};
 use crate::client::{PublishError, UnavailableError};
 
 /// How long running recordings may take to store a batch.
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the streams of a device that is to be stored are looked for, its buffer being made in between.
 const CAPTURE_ATTEMPTS: usize = 3;
+/// How Weir begins `git_commit` in its INFO.
+const WEIR: &str = "weir-";
 /// Events under way before acknowledgements are read.
 const UNDER_WAY_MAX: usize = 1024;
 
@@ -32,6 +35,8 @@ const UNDER_WAY_MAX: usize = 1024;
 pub enum Durability {
     /// All of it: it is on stable storage.
     Disk,
+    /// What the server has synced: it is in a file of a server that is not Weir, and nats-server answers before it syncs.
+    File,
     /// Nothing, but a restart of a client misses nothing: it is in a stream in memory.
     Memory,
     /// Nothing: it went to whoever was listening.
@@ -87,6 +92,9 @@ pub enum IngestError {
         /// The recordings.
         sessions: Vec<Id>,
     },
+    /// The row of the device is not one.
+    #[error("{0}; write or delete that row")]
+    Row(String),
     /// The server cannot be asked now.
     #[error("the NATS server cannot be reached or does not answer: {0}")]
     Unavailable(String),
@@ -146,7 +154,8 @@ impl Ingest {
     pub async fn prepare(&self, device: &Id) -> Result<(), IngestError> {
         let shared = &self.shared;
         let (_, new) = shared.devices.ensure(device).await.map_err(|error| match error {
-            DeviceError::Table(error) => IngestError::Unavailable(error.to_string()),
+            DeviceError::Table(TableError::Kv(error)) => IngestError::Unavailable(error.to_string()),
+            DeviceError::Table(error @ TableError::Unreadable { .. }) => IngestError::Row(error.to_string()),
             DeviceError::Unknown(_)
             | DeviceError::OtherCase { .. }
             | DeviceError::NothingToSet
@@ -233,10 +242,7 @@ impl Ingest {
                 client.flush().await?;
                 Ok(Accepted { events: events.len(), duplicates: 0, durability: Durability::None })
             }
-            Some(stream) => {
-                let on_file = stream.config.storage == Storage::File;
-                self.publish_stored(device, &subject, messages, on_file).await
-            }
+            Some(stream) => self.publish_stored(device, &subject, messages, stream).await,
         }
     }
 
@@ -245,8 +251,9 @@ impl Ingest {
         device: &Id,
         subject: &str,
         messages: Vec<(Bytes, Bytes)>,
-        on_file: bool,
+        stream: &StreamInfo,
     ) -> Result<Accepted, IngestError> {
+        let on_file = stream.config.storage == Storage::File;
         let events = messages.len();
         let client = self.shared.jetstream.client();
         let server = client.server_info().server_id.clone();
@@ -278,6 +285,10 @@ impl Ingest {
                 }
             }
             if let Some(reason) = reason {
+                let limit = stream.config.other.get("max_msg_size").and_then(serde_json::Value::as_i64);
+                let limit = limit.filter(|limit| *limit > 0);
+                let limit = limit.map(|limit| format!(" (its max_msg_size is {limit})")).unwrap_or_default();
+                let reason = format!("stream {:?}{limit}: {reason}", stream.config.name);
                 return Err(IngestError::Partly { accepted, events, reason });
             }
         }
@@ -297,7 +308,11 @@ impl Ingest {
                 return Err(IngestError::Partly { accepted: 0, events, reason });
             }
         }
-        let durability = if on_file || recorded { Durability::Disk } else { Durability::Memory };
+        let durability = match on_file || recorded {
+            true if client.server_info().git_commit.starts_with(WEIR) => Durability::Disk,
+            true => Durability::File,
+            false => Durability::Memory,
+        };
         Ok(Accepted { events, duplicates, durability })
     }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::client::jetstream::JetStreamError;
-use crate::client::{Client, PublishError};
+use crate::client::{Client, Event, PublishError};
 use crate::sys::clock::SharedClock;
 use crate::sys::random::Random;
 use crate::sys::task;
@@ -183,6 +183,7 @@ pub async fn start(
         None => None,
     };
     let tasks = vec![
+        task::spawn(tell_connection(client.clone())),
         task::spawn(recorder.clone().answer_alive()),
         task::spawn(recorder.clone().keep(progress)),
         task::spawn(buffers.clone().follow(refresh)),
@@ -190,6 +191,19 @@ pub async fn start(
         task::spawn(controller::serve(requests, client, recorder.clone())),
     ];
     Ok(Services { devices, buffers, recorder, http, tasks })
+}
+
+/// Says when the connection is lost and when it is back, until the task is ended.
+async fn tell_connection(client: Client) {
+    let mut events = client.events();
+    while events.changed().await.is_ok() {
+        let event = events.borrow_and_update().clone();
+        match event {
+            Event::Connected(address) => tracing::info!("the NATS server at {address} answers again"),
+            Event::Lost(reason) => tracing::warn!(%reason, "the connection to the NATS server is lost"),
+            Event::Closed(_) => return,
+        }
+    }
 }
 
 async fn check_server(client: &Client) -> Result<(), StartError> {

@@ -73,6 +73,9 @@ pub struct Session {
     /// Sequences that are missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Of a recording of all devices: those that it cannot record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrecorded: Vec<Unrecorded>,
     /// What others keep here.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -85,6 +88,15 @@ pub struct Gap {
     pub first_sequence: u64,
     /// Last missing sequence.
     pub last_sequence: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A device that a recording of all devices cannot record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrecorded {
+    /// The device.
+    pub device_id: Id,
     /// Why.
     pub reason: String,
 }

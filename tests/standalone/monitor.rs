@@ -1,7 +1,7 @@
 //! `POST /monitor/{device}`: what is accepted, what is refused, and how safe it is afterwards.
 
 use serde_json::{Value, json};
-use weir::client::jetstream::StreamConfig;
+use weir::client::jetstream::{Purge, StreamConfig};
 use weir::client::kv::Bucket;
 use weir::service::ServiceConfig;
 use weir::service::device::BufferSetting;
@@ -200,6 +200,23 @@ async fn a_mistake_is_told_in_the_words_of_whoever_made_it() {
             r#"storage must be "memory" or "file", not "disk""#,
         ),
         ("PUT", "/api/v1/buffers/d", r#"{"max_bytes":0}"#, "max_bytes must be a whole number from 1 to "),
+        ("PUT", "/api/v1/buffers/d", r#"{"max_bytes":1}"#, "max_bytes 1 is smaller than 2097152"),
+        ("PUT", "/api/v1/buffers/d", r#"{"window":"0s"}"#, "a buffer window of 0s is shorter than 100ms"),
+        ("POST", "/api/v1/recordings", r#"{"post_roll":"10000h"}"#, "post_roll 10000h is longer than 24h"),
+        ("DELETE", "/api/v1/recordings?device_id=foo", "", r#"there is no parameter "device_id""#),
+        (
+            "DELETE",
+            "/api/v1/recordings",
+            r#"{"device_id":"foo"}"#,
+            r#"no body: there is no field "device_id""#,
+        ),
+        ("DELETE", "/api/v1/devices/d", "x", "this request takes no body"),
+        ("GET", "/api/v1/devices?x=1", "", r#"there is no parameter "x""#),
+        ("GET", "/api/v1/buffers?x", "", r#"there is no parameter "x""#),
+        ("GET", "/api/v1/health?x=1", "", r#"there is no parameter "x""#),
+        ("GET", "/api/v1/recordings/s?x=1", "", r#"there is no parameter "x""#),
+        ("POST", "/monitor/d?x=1", r#"[{"type":"a"}]"#, r#"there is no parameter "x""#),
+        ("POST", "/api/v1/recordings/s/stop", r#"{"device_id":"d"}"#, "this request takes no body"),
         ("PUT", "/api/v1/buffers/d", r#"{"enabled":true}"#, r#"there is no field "enabled""#),
         (
             "PUT",
@@ -253,4 +270,30 @@ async fn a_mistake_is_told_in_the_words_of_whoever_made_it() {
             assert!(!told.contains(inner), "{method} {path} {body}: {told}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named() {
+    let fixture = Fixture::start().await;
+    let bucket = Bucket::open(&fixture.js, "t_devices").await.unwrap();
+    bucket.put("odd", "no row".into()).await.unwrap();
+    let (status, answer) = fixture.http("POST", "/monitor/odd", r#"[{"type":"a"}]"#).await;
+    let told = answer["error"].as_str().unwrap();
+    assert_eq!(
+        (status, told.contains("row \"odd\" of bucket t_devices cannot be read")),
+        (500, true),
+        "{told}"
+    );
+    let mut own = StreamConfig { subjects: vec!["t.monitor.mine".to_owned()], ..StreamConfig::named("MINE") };
+    own.other.insert("max_msg_size".to_owned(), 100.into());
+    fixture.js.create_stream(&own).await.unwrap();
+    let (status, answer) = fixture.http("POST", "/monitor/mine", r#"[{"type":"a"}]"#).await;
+    let told = answer["error"].as_str().unwrap();
+    assert_eq!((status, told.contains("stream \"MINE\" (its max_msg_size is 100)")), (503, true), "{told}");
+    // The row that stood in the way is gone, with the whole bucket.
+    assert_eq!(fixture.http("POST", "/monitor/Pump", r#"[{"type":"a"}]"#).await.0, 200);
+    assert_eq!(fixture.http("POST", "/monitor/pump", r#"[{"type":"a"}]"#).await.0, 409);
+    let gone = Purge { filter: Some("$KV.t_devices.pump".to_owned()), ..Purge::default() };
+    fixture.js.purge_stream("KV_t_devices", &gone).await.unwrap();
+    assert_eq!(fixture.http("POST", "/monitor/pump", r#"[{"type":"a"}]"#).await.0, 200);
 }

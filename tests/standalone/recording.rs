@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use weir::client::jetstream::MessageSelector;
+use weir::client::jetstream::{MessageSelector, StreamConfig};
 use weir::service::session::State;
 use weir_protocol::header;
 
@@ -187,4 +187,47 @@ async fn all_devices_get_a_recording_each() {
     .await;
     assert_eq!(fixture.done(json!({"action": "delete", "session_id": "all"})).await.count, Some(4));
     assert_eq!(fixture.done(json!({"action": "list"})).await.total, Some(0));
+}
+
+#[tokio::test]
+async fn a_post_roll_is_announced_and_cut_short_by_another_stop() {
+    let fixture = Fixture::start().await;
+    fixture
+        .done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1", "post_roll": "1h"}))
+        .await;
+    fixture.publish("dev-1", 0..3).await;
+    let stop = json!({"action": "stop", "session_id": "s1"});
+    let waits = fixture.done(stop.clone()).await;
+    assert!(waits.message.starts_with("recording goes on until 2"), "{waits:?}");
+    let refused = fixture.ask(json!({"action": "delete", "session_id": "s1"})).await;
+    assert!(!refused.ok && refused.message.contains("once more to cut a post-roll short"), "{refused:?}");
+    fixture.publish("dev-1", 3..5).await;
+    let ended = fixture.done(stop).await;
+    assert_eq!((ended.message.as_str(), ended.state), ("recording stopped", Some(State::Stopped)));
+    assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);
+    fixture.done(json!({"action": "delete", "session_id": "s1"})).await;
+}
+
+#[tokio::test]
+async fn a_recording_of_all_devices_names_those_it_cannot_record() {
+    let fixture = Fixture::start().await;
+    for device in ["mine", "good"] {
+        assert_eq!(fixture.http("POST", &format!("/monitor/{device}"), r#"[{"type":"t"}]"#).await.0, 200);
+    }
+    let own = StreamConfig { subjects: vec!["t.monitor.mine".to_owned()], ..StreamConfig::named("MINE") };
+    fixture.js.create_stream(&own).await.unwrap();
+    let started = fixture.done(json!({"action": "start", "session_id": "all"})).await;
+    assert!(
+        started.message.contains("not recorded: \"mine\" (") && started.message.contains("MINE"),
+        "{started:?}"
+    );
+    let status = fixture.done(json!({"action": "status", "session_id": "all"})).await.status.unwrap();
+    assert!(status.reason.is_some_and(|reason| reason.contains("MINE")));
+    // It is recorded with the others as soon as it can be.
+    fixture.js.delete_stream("MINE").await.unwrap();
+    for device in ["mine", "good"] {
+        assert_eq!(fixture.http("POST", &format!("/monitor/{device}"), r#"[{"type":"t"}]"#).await.0, 200);
+    }
+    let shown = fixture.done(json!({"action": "show", "session_id": "all"})).await.session.unwrap();
+    assert_eq!((shown.unrecorded, shown.message_count), (vec![], 2));
 }

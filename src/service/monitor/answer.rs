@@ -65,6 +65,7 @@ impl From<IngestError> for Answer {
             IngestError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, 0),
             IngestError::Partly { accepted, .. } => (StatusCode::SERVICE_UNAVAILABLE, *accepted),
             IngestError::NotRecorded { events, .. } => (StatusCode::SERVICE_UNAVAILABLE, *events),
+            IngestError::Row(_) => (StatusCode::INTERNAL_SERVER_ERROR, 0),
             IngestError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, 0),
         };
         Self::with(status, &Refusal { error: error.to_string(), accepted: Some(accepted) })
@@ -114,6 +115,7 @@ impl From<RecordError> for Answer {
             | RecordError::DeviceAndSubject(..)
             | RecordError::NoBuffer { .. }
             | RecordError::PreRoll { .. }
+            | RecordError::PostRoll(_)
             | RecordError::Retention(_) => StatusCode::BAD_REQUEST,
             RecordError::Unknown(_) => StatusCode::NOT_FOUND,
             RecordError::AlreadyRunning(_)

@@ -16,7 +16,7 @@ use crate::service::fields::{FieldError, Fields, whole_number};
 use crate::service::id::Id;
 
 /// Longest body of these routes.
-const BODY_BYTES_MAX: usize = 64 << 10;
+pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
 
 type PathId = std::result::Result<Path<String>, PathRejection>;
 type Result<T = Answer> = std::result::Result<T, Answer>;

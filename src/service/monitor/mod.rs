@@ -7,6 +7,7 @@ mod answer;
 mod api;
 mod body;
 mod guard;
+mod strict;
 
 use std::io;
 use std::net::SocketAddr;
@@ -154,6 +155,7 @@ fn router(context: Arc<Context>) -> Router {
         .route("/monitor/{device}", post(monitor))
         .route("/api/v1/health", get(health))
         .merge(api::routes())
+        .route_layer(middleware::from_fn_with_state(context.clone(), strict::check))
         .fallback(async |uri: Uri| {
             Answer::error(StatusCode::NOT_FOUND, format!("there is nothing at {:?}", uri.path()))
         })

@@ -56,7 +56,11 @@ impl Recorder {
         for parent in self.shared.parents() {
             let child = start::child_id(&parent.session_id, device).map_err(RecordError::SessionId)?;
             if self.shared.sessions.sessions().cached(&child.key()).is_none() {
-                start::child(&self.shared, &parent, device).await?;
+                match start::child(&self.shared, &parent, device).await {
+                    Ok(()) => {}
+                    Err(error @ (RecordError::JetStream(_) | RecordError::Table(_))) => return Err(error),
+                    Err(error) => start::note_unrecorded(&self.shared, &parent, device, &error).await?,
+                }
             }
         }
         Ok(())

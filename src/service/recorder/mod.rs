@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use weir_protocol::time;
+
 use super::buffer::{BufferError, Buffers};
 use super::command::{LIST_MAX, Listed, Request, Response, Start};
 use super::device::{DeviceError, DeviceStore};
@@ -100,11 +102,14 @@ pub enum RecordError {
     /// Too short.
     #[error("retention {} is shorter than 100ms", span::format(*.0))]
     Retention(Duration),
+    /// Too long.
+    #[error("post_roll {} is longer than {}", span::format(*.0), span::format(start::POST_ROLL_MAX))]
+    PostRoll(Duration),
     /// There is none.
     #[error("there is no session {0:?}")]
     Unknown(String),
     /// It runs.
-    #[error("session {0:?} is {1}; stop it first")]
+    #[error("session {0:?} is {1}; stop it first, and once more to cut a post-roll short")]
     Active(String, &'static str),
     /// The device.
     #[error(transparent)]
@@ -355,11 +360,15 @@ impl Recorder {
         Ok(match request {
             Request::Start(start) => {
                 let (session, state) = self.start(&start).await?;
+                let message = match unrecorded(&session) {
+                    None => "recording started".to_owned(),
+                    Some(devices) => format!("recording started; {devices}"),
+                };
                 Response {
                     session_id: Some(session.session_id.to_string()),
                     state: Some(state),
                     session: Some(session),
-                    ..Response::done("recording started")
+                    ..Response::done(message)
                 }
             }
             Request::Stop { session_id: Some(id), device_id } => {
@@ -375,10 +384,10 @@ impl Recorder {
                 }
                 let stopped = self.stop(&id, false).await?;
                 let message = match stopped {
-                    None => "no active recording",
-                    Some(State::Stopped) => "recording stopped",
-                    Some(State::Failed) => "recording failed",
-                    Some(_) => "recording is being stopped",
+                    None => "no active recording".to_owned(),
+                    Some(State::Stopped) => "recording stopped".to_owned(),
+                    Some(State::Failed) => "recording failed".to_owned(),
+                    Some(State::Running | State::Stopping | State::Promoting) => self.ending(&id),
                 };
                 // One that had ended before says so; one that never was has no state.
                 let state = stopped.or_else(|| self.shared.sessions.state_of(&id));
@@ -426,6 +435,7 @@ impl Recorder {
                 let state = state.map(|state| RecordState {
                     message_count: session.message_count,
                     last_message_at: session.last_message_at,
+                    reason: state.reason.or_else(|| unrecorded(&session)),
                     ..state
                 });
                 Response {
@@ -453,6 +463,27 @@ impl Recorder {
             }
         })
     }
+}
+
+impl Recorder {
+    /// What is said of a session that has not ended yet.
+    fn ending(&self, session: &Id) -> String {
+        let stop_at = self.shared.sessions.states().cached(&session.key()).and_then(|state| state.stop_at);
+        match stop_at.filter(|at| *at > self.shared.now()) {
+            None => "recording is being stopped".to_owned(),
+            Some(at) => format!(
+                "recording goes on until {}, the end of its post-roll; another stop ends it at once",
+                time::format_rfc3339(at)
+            ),
+        }
+    }
+}
+
+/// The devices that a recording of all devices does not record.
+fn unrecorded(session: &Session) -> Option<String> {
+    let devices: Vec<String> =
+        session.unrecorded.iter().map(|each| format!("{:?} ({})", each.device_id, each.reason)).collect();
+    (!devices.is_empty()).then(|| format!("not recorded: {}", devices.join(", ")))
 }
 
 fn stopped_response(stopped: &[Id]) -> Response {

@@ -12,12 +12,16 @@ use crate::service::buffer::Buffers;
 use crate::service::command::Start;
 use crate::service::id::{Id, IdError};
 use crate::service::names::{buffer_stream, recording_stream};
-use crate::service::session::{RecordState, Session, State};
+use crate::service::session::{RecordState, Session, State, Unrecorded};
 use crate::service::span;
 
 /// Metadata of a recording's stream: its session.
 const SESSION: &str = "weir.session";
 const RETENTION_MIN: Duration = Duration::from_millis(100);
+/// Devices that a recording of all devices names as not recorded; more are only in the log.
+const UNRECORDED_MAX: usize = 1000;
+/// Longest post-roll.
+pub(super) const POST_ROLL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes that a buffer may keep past its window for a recording that is behind.
 const HOLD_BYTES: u64 = 64 << 20;
 
@@ -30,6 +34,9 @@ pub(super) async fn start(shared: &Shared, start: &Start) -> Result<(Session, St
     let retention = start.retention.filter(|retention| !retention.is_zero());
     if let Some(short) = retention.filter(|retention| *retention < RETENTION_MIN) {
         return Err(RecordError::Retention(short));
+    }
+    if let Some(long) = start.post_roll.filter(|post_roll| *post_roll > POST_ROLL_MAX) {
+        return Err(RecordError::PostRoll(long));
     }
     let _one_at_a_time = shared.starting.lock().await;
     check_free(shared, &session_id).await?;
@@ -53,6 +60,7 @@ pub(super) async fn start(shared: &Shared, start: &Start) -> Result<(Session, St
         last_message_at: None,
         controller: shared.instance.clone(),
         gaps: Vec::new(),
+        unrecorded: Vec::new(),
         other: serde_json::Map::new(),
     };
     match device {
@@ -96,7 +104,7 @@ async fn check_free(shared: &Shared, session: &Id) -> Result<(), RecordError> {
 
 /// Begins the recording of one device.
 async fn one(shared: &Shared, session: Session, device: &Id) -> Result<(Session, State), RecordError> {
-    shared.devices.check_case(device)?;
+    shared.devices.check_case(device).await?;
     check_exclusive(shared, device, session.exclusive)?;
     if !session.pre_roll.is_zero() {
         check_pre_roll(shared, device, session.pre_roll).await?;
@@ -292,10 +300,49 @@ async fn all(shared: &Shared, session: Session) -> Result<(Session, State), Reco
     let state = begin(shared, &session).await?;
     for device in shared.devices.list() {
         if let Err(error) = open_quiet(shared, &session, &device.device_id).await {
-            tracing::warn!(device = %device.device_id, %error, "the device is not recorded with all others");
+            note_unrecorded(shared, &session, &device.device_id, &error).await?;
         }
     }
-    Ok((session, state))
+    let noted = shared.sessions.sessions().cached(&session.session_id.key());
+    Ok((noted.unwrap_or(session), state))
+}
+
+/// Writes down, once, that a recording of all devices cannot record one of them.
+pub(super) async fn note_unrecorded(
+    shared: &Shared,
+    parent: &Session,
+    device: &Id,
+    error: &RecordError,
+) -> Result<(), RecordError> {
+    let is_noted = |row: &Session| row.unrecorded.iter().any(|each| each.device_id == *device);
+    let key = parent.session_id.key();
+    if shared.sessions.sessions().cached(&key).is_some_and(|row| is_noted(&row)) {
+        return Ok(());
+    }
+    tracing::warn!(%device, %error, "the device is not recorded with all others");
+    let change = |row: &mut Session| {
+        let room = !is_noted(row) && row.unrecorded.len() < UNRECORDED_MAX;
+        if room {
+            row.unrecorded.push(Unrecorded { device_id: device.clone(), reason: error.to_string() });
+        }
+        room
+    };
+    shared.sessions.sessions().modify(&key, change).await?;
+    Ok(())
+}
+
+/// The device is recorded after all.
+async fn forget_unrecorded(shared: &Shared, parent: &Session, device: &Id) -> Result<(), RecordError> {
+    let key = parent.session_id.key();
+    let is_noted = |row: &Session| row.unrecorded.iter().any(|each| each.device_id == *device);
+    if shared.sessions.sessions().cached(&key).is_some_and(|row| is_noted(&row)) {
+        let change = |row: &mut Session| {
+            row.unrecorded.retain(|each| each.device_id != *device);
+            true
+        };
+        shared.sessions.sessions().modify(&key, change).await?;
+    }
+    Ok(())
 }
 
 /// Gives a known device a buffer from now on, and a recording if it was seen within the pre-roll.
@@ -327,12 +374,13 @@ async fn child_of(shared: &Shared, parent: &Session, device: &Id) -> Result<(), 
         session_id,
         device_id: Some(device.clone()),
         parent: Some(parent.session_id.clone()),
+        unrecorded: Vec::new(),
         pre_roll,
         ..parent.clone()
     };
     let session = described(shared, session, device, &buffer, Some(parent.start)).await?;
     match begin(shared, &session).await {
-        Ok(_) | Err(RecordError::AlreadyRunning(_)) => Ok(()),
+        Ok(_) | Err(RecordError::AlreadyRunning(_)) => forget_unrecorded(shared, parent, device).await,
         Err(error) => Err(error),
     }
 }

@@ -42,12 +42,13 @@ pub(super) async fn stop(
     if row.session_id != *session {
         return Ok(None);
     }
-    if !begin(shared, &row, now).await? {
+    let asked = begin(shared, &row, now).await?;
+    if asked == Asked::NotActive {
         return Ok(None);
     }
     let ending = drive(shared, &row.session_id);
     // A post-roll is for what comes after the answer.
-    let wait = if now || row.post_roll.is_zero() { wait } else { Duration::ZERO };
+    let wait = if asked == Asked::EndsNow { wait } else { Duration::ZERO };
     // Dropping the handle when the time is up leaves the end under way.
     drop(tokio::time::timeout(wait, ending).await);
     Ok(shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state.state))
@@ -79,14 +80,25 @@ pub(super) async fn stop_where(
     Ok(stopped)
 }
 
-/// Step 1. False when the session is not active.
-async fn begin(shared: &Shared, session: &Session, now: bool) -> Result<bool, RecordError> {
+/// What became of the request to end a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    NotActive,
+    /// It has, or had, no post-roll.
+    EndsNow,
+    /// After its post-roll.
+    EndsLater,
+}
+
+/// Step 1.
+async fn begin(shared: &Shared, session: &Session, now: bool) -> Result<Asked, RecordError> {
     let clock = server_time(shared, session).await?;
     let roll = if now { Duration::ZERO } else { session.post_roll };
     let key = session.session_id.key();
-    let mut active = false;
+    let (mut active, mut cut) = (false, false);
     shared
         .states_modify(&key, |state| {
+            cut = false;
             active = state.state.is_active();
             match state.state {
                 State::Running => {
@@ -94,16 +106,21 @@ async fn begin(shared: &Shared, session: &Session, now: bool) -> Result<bool, Re
                     state.stop_at = Some(clock.saturating_add(span::nanos(roll)));
                     true
                 }
-                // Asked again without patience: a post-roll under way is cut short.
-                State::Stopping if now && state.stop_sequence.is_none() && state.stop_at > Some(clock) => {
+                // Asked again: a post-roll under way is cut short.
+                State::Stopping if state.stop_sequence.is_none() && state.stop_at > Some(clock) => {
                     state.stop_at = Some(clock);
+                    cut = true;
                     true
                 }
                 State::Stopping | State::Promoting | State::Stopped | State::Failed => false,
             }
         })
         .await?;
-    Ok(active)
+    Ok(match active {
+        false => Asked::NotActive,
+        true if cut || roll.is_zero() => Asked::EndsNow,
+        true => Asked::EndsLater,
+    })
 }
 
 /// The clock of the server that stamps the session's messages.
