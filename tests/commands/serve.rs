@@ -57,6 +57,21 @@ async fn s0_007_sigterm_ends_recordings_with_their_final_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_end_during_a_post_roll_cuts_it_short_and_warns_of_nothing() {
+    let mut server = Server::start().await;
+    let client = server.connect().await;
+    let start = json!({"action": "start", "device_id": "dev", "session_id": "s", "post_roll": "1h"});
+    controlled(&client, &start).await;
+    ingest(server.http(), "dev", 1..=10).await;
+    controlled(&client, &json!({"action": "stop", "session_id": "s"})).await;
+    let status = server.stop().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(!server.log().contains("[WRN]"), "an end in order warns of nothing");
+    server.restart().await;
+    assert_eq!(state_of(&server.connect().await, "s").await.as_deref(), Some("stopped"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s0_008_names_and_refresh_are_configurable() {
     let flags = [
         "--monitor-prefix",

@@ -82,7 +82,16 @@ impl Recorder {
             let state = shared.sessions.states().cached(&session.session_id.key());
             state.is_some_and(|state| state.controller == shared.instance)
         };
-        Ok(stop::stop_where(shared, true, mine, wait).await?.len())
+        let ended = stop::stop_where(shared, true, mine, wait).await?.len();
+        // Who ends a session tidies up behind the state that was waited for.
+        let tidied = async {
+            while !shared.ending_lock().is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // What is not tidied in time is by the next process.
+        drop(tokio::time::timeout(wait, tidied).await);
+        Ok(ended)
     }
 
     /// Waits until every running recording of a device has stored what the buffer has up to `sequence`. Returns the sessions
