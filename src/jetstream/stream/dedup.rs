@@ -1,7 +1,7 @@
 //! The message ids a stream remembers, and for how long.
 //!
-//! Rebuilt after a restart from the messages younger than the window, when the first message with an id comes, so an id
-//! whose message was removed is forgotten then.
+//! Rebuilt after a restart from the messages younger than the window, before the first message with an id is taken and
+//! before the first of those messages is removed. An id whose message was removed before the restart is forgotten.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -67,6 +67,7 @@ impl Stream {
         while let Some(state) = context.store.subject(self.log, subject)
             && state.messages > max
         {
+            self.keep_ids(context.now, context);
             if context.store.evict(self.log, &[state.first_seq]) == 0 {
                 return;
             }
@@ -99,6 +100,7 @@ impl Stream {
                 self.limits_changed = true;
                 break;
             }
+            self.keep_ids(state.first_time, context);
             if self.is_held(state.first_seq, &state, context)
                 || context.store.evict(self.log, &[state.first_seq]) == 0
             {

@@ -153,8 +153,8 @@ impl Stream {
         Ok(stream)
     }
 
-    /// What is to be known of message ids. Those of the duplicate window are read when the first message with an id comes:
-    /// a start does not wait for what a stream without ids never needs.
+    /// What is to be known of message ids. Those of the duplicate window are read when the first message with an id comes,
+    /// or the first message of the window goes: a start does not wait for what a stream without ids never needs.
     fn restore_ids(&mut self, context: &Context<'_>) -> Result<(), ReadError> {
         let state = self.state(context.store);
         let last = match context.store.get(self.log, state.last_seq) {
@@ -182,6 +182,18 @@ impl Stream {
         }
         self.unread_ids = None;
         Ok(())
+    }
+
+    /// To be called before messages are removed, with the time of the youngest: ids live as long as the duplicate window,
+    /// whatever becomes of their messages.
+    pub(super) fn keep_ids(&mut self, youngest: i64, context: &Context<'_>) {
+        let is_over = context.now.saturating_sub(youngest) >= self.config.duplicate_window;
+        if is_over || self.unread_ids.is_none() {
+            return;
+        }
+        if let Err(error) = self.read_ids(context) {
+            tracing::warn!(stream = %self.config.name, %error, "ids of removed messages are forgotten with them");
+        }
     }
 
     /// Takes up the ids of the messages of `log`, this stream's own or one that repeats it, up to a sequence.

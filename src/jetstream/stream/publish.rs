@@ -261,6 +261,9 @@ impl Stream {
         let time = context.now.max(state.last_time);
         let rollup = steering.rollup.filter(|_| self.config.allow_rollup_hdrs && !self.config.deny_purge);
         let replaced = self.plan_rollup(rollup, message, context)?;
+        if rollup.is_some() {
+            self.keep_ids(state.last_time, context);
+        }
         let appended =
             context.store.append(self.log, seq, time, message.subject, message.headers, message.payload);
         appended.map_err(store_failed)?;

@@ -33,6 +33,7 @@ impl Stream {
         }
         let is_whole = request.filter.is_empty() || request.filter == ">";
         let state = self.state(context.store);
+        self.keep_ids(state.last_time, context);
         if is_whole {
             let first_kept = if request.seq > 1 {
                 request.seq
@@ -143,6 +144,7 @@ impl Stream {
         let state = self.state(context.store);
         let failed = |text: &dyn std::fmt::Display| error::STREAM_MSG_DELETE_FAILED.with(text);
         if let Some(record) = context.store.get(self.log, seq).map_err(|error| failed(&error))? {
+            self.keep_ids(record.time, context);
             context.store.remove(self.log, &[seq]).map_err(|error| failed(&error))?;
             self.tell_removed(Removed::One { seq, subject: &record.subject }, context);
             return Ok(());

@@ -291,3 +291,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_id_outlives_its_message_although_a_start_had_not_read_it() {
+    let purge = "$JS.API.STREAM.PURGE.A";
+    let rollup: &[(&str, &str)] = &[("Nats-Rollup", "sub")];
+    let removals: &[(&str, &[(&str, &str)], &str)] = &[
+        ("$JS.API.STREAM.MSG.DELETE.A", &[], r#"{"seq":1}"#),
+        (purge, &[], ""),
+        (purge, &[], r#"{"filter":"a.1"}"#),
+        ("a.1", rollup, "in its place"),
+        ("a.1", &[("Nats-Rollup", "all")], "in place of all"),
+        // The stream takes three messages, and two of a subject.
+        ("a.1", &[], "the third on its subject"),
+        ("a.4", &[], "the fourth"),
+    ];
+    for (subject, headers, body) in removals {
+        let mut world = World::new();
+        world.create(
+            r#"{"name":"A","subjects":["a.>"],"max_msgs":3,"max_msgs_per_subject":2,"allow_rollup_hdrs":true}"#,
+        );
+        let id = [("Nats-Msg-Id", "i")];
+        world.ask_with("a.1", &id, "h");
+        let other = if body.ends_with("subject") { "a.1" } else { "a.2" };
+        world.publish(other, "h");
+        world.publish("a.3", "h");
+        world.restart();
+        world.ask_with(subject, headers, body);
+        assert!(world.contents("A").iter().all(|(seq, ..)| *seq != 1), "{subject} {body}: it is gone");
+        let answer = world.ask_with("a.1", &id, "h");
+        assert_eq!(answer, r#"{"stream":"A","seq":1,"duplicate": true}"#, "{subject} {body}");
+    }
+}
