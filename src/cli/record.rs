@@ -80,15 +80,15 @@ pub(crate) struct StartArgs {
     session_id: Option<String>,
 
     /// How far back it reaches; the device's buffer must reach as far
-    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse, allow_hyphen_values = true)]
     pre_roll: Option<Duration>,
 
     /// How long it goes on after the stop
-    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse, allow_hyphen_values = true)]
     post_roll: Option<Duration>,
 
     /// Age at which recorded messages are deleted [default: never]
-    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse, allow_hyphen_values = true)]
     retention: Option<Duration>,
 
     /// A note for those who look at it later

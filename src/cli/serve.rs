@@ -30,7 +30,8 @@ async fn serve_until_stopped(serve: Serve) -> Outcome {
     let mut stop = Stop::listen()?;
     let mut lame_duck = LameDuck::listen()?;
     info!("Starting weir {} (NATS {})", env!("CARGO_PKG_VERSION"), crate::server::NATS_VERSION);
-    tracing::debug!("{} files may be open", raise_file_limit());
+    let files = raise_file_limit();
+    tracing::debug!("{files} files may be open");
     let pid = std::process::id().to_string();
     let _pid = serve.pid_file.as_deref().map(|path| Mark::write(path, &pid)).transpose()?;
     let stack = Stack::start(&serve, SystemClock::shared()).await?;

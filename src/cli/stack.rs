@@ -10,13 +10,15 @@ use super::failure::{Failure, Outcome};
 use crate::client::{Client, Options, Pipe};
 use crate::config::{Broker, Place, Serve};
 use crate::server::{
-    Address, Config, FOR_CLIENTS, FOR_MONITORING, JetStreamConfig, Server, StartError, StoreFolder,
+    Address, Config, FOR_CLIENTS, FOR_MONITORING, JetStreamConfig, JetStreamError, Server, StartError,
+    StoreFolder,
 };
 use crate::service::device::BufferSetting;
 use crate::service::monitor::HttpListener;
 use crate::service::{self, ServiceConfig, Services};
 use crate::sys::clock::SharedClock;
 use crate::sys::net::BindError;
+use weir_storage::disk::FolderError;
 
 /// What runs.
 pub(crate) struct Stack {
@@ -159,6 +161,12 @@ async fn start_server(broker: &Broker, clock: SharedClock) -> Outcome<Server> {
     };
     let server = Server::start(config).await.map_err(|error| match &error {
         StartError::Listen(error) => busy(error),
+        StartError::JetStream(JetStreamError::Folder(FolderError::InUse { .. })) => Failure::new(
+            error.to_string(),
+        )
+        .hint(
+            "stop the weir that runs on it, use it with --server URL, or give another directory with --store",
+        ),
         StartError::Config(_) | StartError::JetStream(_) | StartError::Panic(_) => {
             Failure::new(error.to_string())
         }

@@ -7,6 +7,7 @@ use weir_protocol::subject::{is_literal, is_valid_subject, matches};
 
 use super::typed::{ServeArgs, ServiceArgs};
 use crate::client::Tcp;
+use crate::client::connector::DEFAULT_PORT;
 use crate::client::kv::is_valid_bucket;
 use crate::service::monitor::HttpConfig;
 use crate::service::names::Names;
@@ -128,13 +129,21 @@ impl Serve {
             Some(url) => Broker::External { url: server_url("--server", &url)? },
             None => Broker::Embedded {
                 host: host(&typed.host)?,
-                port: port("--port", typed.port)?,
+                // As with nats-server, 0 is the usual port.
+                port: if typed.port == 0 { DEFAULT_PORT } else { port("--port", typed.port)? },
                 store: typed
                     .store
                     .map_or(Ok(Place::Temporary), |path| directory("--store", path).map(Place::Directory))?,
-                monitor_port: typed.monitor_port.map(|given| port("--monitor-port", given)).transpose()?,
+                monitor_port: typed
+                    .monitor_port
+                    .filter(|given| *given != 0)
+                    .map(|given| port("--monitor-port", given))
+                    .transpose()?,
                 name: typed.name.map(server_name).transpose()?,
-                ports_file_dir: typed.ports_file_dir,
+                ports_file_dir: typed
+                    .ports_file_dir
+                    .map(|path| existing("--ports-file-dir", path))
+                    .transpose()?,
             },
         };
         Ok(Self {
@@ -169,10 +178,10 @@ impl Services {
                 "100ms is the shortest",
             ));
         }
-        if typed.default_buffer.is_some_and(|window| window < REFRESH_MIN) {
+        if let Some(window) = typed.default_buffer.filter(|window| *window < REFRESH_MIN) {
             return Err(refuse(
                 "--default-buffer",
-                "0s",
+                span::format(window),
                 "100ms is the shortest; leave the flag out for no buffer",
             ));
         }
@@ -236,7 +245,7 @@ fn check_names(names: &Names) -> Result<(), ConfigError> {
     names.check().map_err(|error| refuse("names", "of the services", error.to_string()))
 }
 
-/// A port as typed: -1 and 0 mean a free one.
+/// A port as typed: -1 means a free one.
 fn port(flag: &'static str, value: i64) -> Result<u16, ConfigError> {
     if value == -1 {
         return Ok(0);
@@ -293,6 +302,10 @@ fn http_origin(origin: &str) -> Result<String, ConfigError> {
     Ok(origin.to_owned())
 }
 
+fn existing(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+    if path.is_dir() { Ok(path) } else { Err(refuse(flag, path.display(), "there is no such directory")) }
+}
+
 fn directory(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
     if path.as_os_str().is_empty() {
         return Err(refuse(flag, "\"\"", "give a directory, or leave the flag out for a temporary one"));
@@ -302,7 +315,7 @@ fn directory(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> 
     }
     if path.join("$G").join("streams").is_dir() {
         let reason = "this is the JetStream folder of a nats-server; \
-             take its streams over with `nats stream backup` and `nats stream restore`";
+             run both and let a stream here mirror or source each of its streams, or copy them with a client";
         return Err(refuse(flag, path.display(), reason));
     }
     Ok(absolute(&path))
@@ -380,6 +393,14 @@ mod tests {
     }
 
     #[test]
+    fn port_0_means_what_it_means_to_nats_server() {
+        let Broker::Embedded { port, monitor_port, .. } = resolve("-p 0 -m 0").unwrap().broker else {
+            panic!("a broker")
+        };
+        assert_eq!((port, monitor_port), (4222, None));
+    }
+
+    #[test]
     fn the_default_buffer_is_five_minutes_or_as_said() {
         assert_eq!(
             resolve("--default-buffer").unwrap().services.default_buffer,
@@ -419,6 +440,11 @@ mod tests {
             ("--device-bucket x --state-bucket x", ["--state-bucket x", "--device-bucket has the same"]),
             ("--buffer-refresh 1ms", ["--buffer-refresh 1ms", "100ms"]),
             ("--buffer-refresh 5", ["--buffer-refresh", "'5'"]),
+            ("--buffer-refresh -5s", ["'-5s'", "negative"]),
+            ("--default-buffer 1ms", ["--default-buffer 1ms", "100ms"]),
+            ("--ports-file-dir /no/such", ["--ports-file-dir /no/such", "no such directory"]),
+            ("--server a --port 4444", ["--server", "--port"]),
+            ("--server a --host b", ["--server", "--host"]),
             ("--server tls://a", ["--server", "tls://a"]),
             ("--store /proc/cpuinfo", ["--store /proc/cpuinfo", "not a directory"]),
         ] {

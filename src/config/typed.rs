@@ -39,7 +39,7 @@ pub struct ServeArgs {
     pub monitor_port: Option<i64>,
 
     /// Run the services against this NATS server (2.12 or newer, with JetStream) and start no broker
-    #[arg(long, value_name = "URL", conflicts_with_all = ["store", "monitor_port", "name", "ports_file_dir"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["store", "host", "port", "monitor_port", "name", "ports_file_dir"])]
     pub server: Option<String>,
 
     /// Name of the server, as clients see it
@@ -112,7 +112,7 @@ pub struct ServiceArgs {
     pub replay_bucket: String,
 
     /// How often buffers are compared with the devices' settings; a change is applied at once where it is seen
-    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = duration::parse)]
+    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub buffer_refresh: Duration,
 
     /// Buffer every device for this long, unless it has its own window

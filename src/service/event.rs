@@ -24,6 +24,8 @@ pub const TIMESTAMP: &str = "X-Monitor-Timestamp";
 /// Header with the event's symbol.
 pub const SYMBOL: &str = "X-Monitor-Symbol";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// How deep a body may be nested, the array and the event around the data included.
+pub const DEPTH_MAX: usize = 100;
 /// Longest text of one field, in bytes: headers are limited.
 const FIELD_BYTES_MAX: usize = 4096;
 
@@ -78,11 +80,35 @@ pub enum EventError {
     },
 }
 
+/// How deep JSON is nested: `1` not at all, `[{"a":1}]` twice. What is no JSON has some depth too.
+#[must_use]
+pub fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth = depth.saturating_add(1);
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Reads a body: all events of it, or the first thing that is wrong.
 ///
 /// # Errors
 /// See [`EventError`].
 pub fn parse(body: &[u8], now: i64, random: &Random) -> Result<Vec<Event>, EventError> {
+    let depth = depth(body);
+    if depth > DEPTH_MAX {
+        return Err(EventError::Body(format!("it is nested {depth} deep, and {DEPTH_MAX} is the most")));
+    }
     let items: Vec<&RawValue> =
         serde_json::from_slice(body).map_err(|error| EventError::Body(not_an_array(body, &error)))?;
     if items.is_empty() {
@@ -227,6 +253,27 @@ mod tests {
         assert_eq!(header::get_str(&headers, DEVICE), Some("dev-1"));
         assert_eq!(header::get_str(&headers, MESSAGE_ID), Some("e1"));
         assert_eq!(header::get_str(&events[1].headers(&device), MESSAGE_ID), None);
+    }
+
+    #[test]
+    fn depth_has_a_limit_whatever_is_nested() {
+        for (json, deep) in [
+            ("1", 0),
+            ("[]", 1),
+            (r#"[{"a":[1]},{}]"#, 3),
+            (r#"["[[{\"[",{}]"#, 2),
+            (r#"["\\",[1]]"#, 2),
+            ("[[", 2),
+        ] {
+            assert_eq!(depth(json.as_bytes()), deep, "{json}");
+        }
+        let nested = |deep: usize| format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+        let data = |deep: usize| format!(r#"[{{"type":"a","data":{}}}]"#, nested(deep));
+        assert!(read(&data(DEPTH_MAX - 2)).is_ok());
+        for body in [data(DEPTH_MAX - 1), data(200_000), nested(200_000)] {
+            let error = read(&body).unwrap_err();
+            assert!(error.contains("deep, and 100 is the most"), "{error}");
+        }
     }
 
     #[test]

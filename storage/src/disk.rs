@@ -64,7 +64,7 @@ pub enum FolderError {
     /// It holds the streams of a nats-server.
     #[error(
         "{path} is the store of a nats-server (it holds a folder named jetstream); \
-         take its streams over with `nats stream backup` and `nats stream restore`"
+         run both and let a stream here mirror or source each of its streams, or copy them with a client"
     )]
     NatsServer {
         /// Where.

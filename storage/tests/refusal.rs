@@ -92,7 +92,7 @@ fn a_nats_servers_folder_is_refused_and_left_as_it_is() {
         let before = contents(folder.path());
         let error = refusal(folder.path());
         assert!(matches!(error, FolderError::NatsServer { .. }), "{below}: {error}");
-        assert!(error.to_string().contains("nats stream backup"), "{below}: {error}");
+        assert!(error.to_string().contains("mirror or source"), "{below}: {error}");
         assert!(contents(folder.path()) == before, "{below}: the folder was changed");
     }
 }

@@ -262,3 +262,24 @@ async fn s0_087_the_four_example_commands_run_as_written() {
     let written = std::fs::read_to_string(folder.path().join("data.jsonl")).expect("the file");
     assert_eq!(tail.rest().await, written.lines().map(str::to_owned).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_nested_without_end_is_printed_as_it_is() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let url = server.url();
+    let tail = tokio::spawn(async move {
+        weir_ok(&url, &["data", "tail", "--device-id", "dev", "--pretty", "--count", "2"]).await
+    });
+    // Both messages, until the command listens.
+    while !tail.is_finished() {
+        client.publish("monitor.dev", deep.clone().into()).await.expect("publish");
+        client.publish("monitor.dev", r#"{"a":[1]}"#.into()).await.expect("publish");
+        client.flush().await.expect("flush");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let printed = tail.await.expect("it ends");
+    assert!(printed.contains(&deep), "{} bytes were printed", printed.len());
+    assert!(printed.contains("{\n  \"a\": ["), "what is not deep is indented");
+}

@@ -6,6 +6,7 @@
 mod support;
 
 mod data;
+mod device;
 mod names;
 mod record;
 mod refusals;

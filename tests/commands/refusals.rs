@@ -64,7 +64,7 @@ async fn a_store_in_use_is_refused_and_its_owner_goes_on() {
     create_stream(&client, json!({"name": "S", "subjects": ["s"]})).await;
     store(&client, "s", "1").await;
     let path = server.store().to_str().expect("a path in UTF-8");
-    refused(server.store(), &[], &[path, "in use"]).await;
+    refused(server.store(), &[], &[path, "in use", "hint: stop the weir that runs on it"]).await;
     store(&client, "s", "2").await;
     assert_eq!(stream_messages(&client, "S").await, 2);
 }
@@ -85,7 +85,7 @@ async fn a_store_of_nats_server_is_named_with_a_way_out() {
     let stream = folder.path().join("jetstream/$G/streams/ORDERS");
     std::fs::create_dir_all(stream.join("msgs")).expect("folders");
     std::fs::write(stream.join("meta.inf"), "{}").expect("a file");
-    refused(folder.path(), &[], &["nats-server", "nats stream backup"]).await;
+    refused(folder.path(), &[], &["nats-server", "mirror or source"]).await;
     let entries: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
     assert_eq!(entries.len(), 1, "nothing was put beside it: {entries:?}");
 }

@@ -29,7 +29,7 @@ pub(crate) struct GenerateArgs {
     template: PathBuf,
 
     /// Number of records
-    #[arg(long, short, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, short, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     count: u64,
 
     /// File to write; - is the standard output

@@ -37,7 +37,7 @@ pub(crate) struct PublishArgs {
     subject: String,
 
     /// Time between two messages; without it they go out as fast as they can
-    #[arg(long, alias = "intervall", value_name = "SPAN", default_value = "0s", hide_default_value = true, value_parser = duration::parse)]
+    #[arg(long, alias = "intervall", value_name = "SPAN", default_value = "0s", hide_default_value = true, value_parser = duration::parse, allow_hyphen_values = true)]
     interval: Duration,
 
     /// Header to add to each message; may be given several times
@@ -45,8 +45,8 @@ pub(crate) struct PublishArgs {
     header: Vec<(String, String)>,
 
     /// Longest line in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
-    max_line_bytes: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    max_line_bytes: u32,
 
     /// Stop at a line that is no JSON
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
@@ -148,7 +148,7 @@ fn open(args: &PublishArgs) -> Outcome<mpsc::Receiver<Result<Line, LineError>>> 
         Box::new(file)
     };
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let mut lines = Lines::new(BufReader::new(source), args.max_line_bytes);
+    let mut lines = Lines::new(BufReader::new(source), args.max_line_bytes as usize);
     sys::task::thread("file", move || {
         while let Some(next) = lines.next().transpose() {
             let last = next.is_err();

@@ -13,6 +13,7 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::task::{self, Stop};
 use crate::cli::{identity, output};
 use crate::client::Message;
+use crate::service::event;
 
 /// Flags of `weir data tail`.
 #[derive(Debug, Args)]
@@ -42,7 +43,7 @@ pub(crate) struct TailArgs {
     json: bool,
 
     /// End after this many messages
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     count: Option<u64>,
 
     #[command(flatten)]
@@ -113,6 +114,7 @@ fn print(args: &TailArgs, message: &Message) -> Outcome {
         }
     }
     if args.pretty
+        && event::depth(&message.payload) <= event::DEPTH_MAX
         && let Some(text) = indented(&message.payload)
     {
         return output::line(text);

@@ -60,7 +60,7 @@ const DEFAULT: Duration = Duration::from_secs(20);
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// End by itself after this long, at least 5s [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "SPAN", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "SPAN", value_parser = duration::parse, allow_hyphen_values = true)]
     ends_after: Option<Duration>,
 
     /// Print nothing but one JSON object at the end; needs --for

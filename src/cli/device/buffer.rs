@@ -59,7 +59,7 @@ pub(crate) struct EnableArgs {
     device: DeviceArgs,
 
     /// How long a message stays [default: what it was, or 5m]
-    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse, allow_hyphen_values = true)]
     window: Option<Duration>,
 
     /// Where it is kept [default: what it was, or memory]
@@ -67,8 +67,8 @@ pub(crate) struct EnableArgs {
     storage: Option<Place>,
 
     /// Bytes above which the oldest messages go before their time [default: what it was, or 256 MiB]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
-    max_bytes: Option<u64>,
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
+    max_bytes: Option<i64>,
 
     #[command(flatten)]
     store: StoreArgs,
@@ -104,7 +104,7 @@ async fn enable(args: EnableArgs) -> Outcome {
             Place::Memory => Storage::Memory,
             Place::File => Storage::File,
         }),
-        max_bytes: args.max_bytes.unwrap_or(before.max_bytes),
+        max_bytes: args.max_bytes.map_or(before.max_bytes, i64::unsigned_abs),
     };
     if let Some((stream, subject)) = taken(&devices, &id).await? {
         return Err(Failure::new(format!(
@@ -128,7 +128,7 @@ async fn enable(args: EnableArgs) -> Outcome {
 
 async fn disable(args: OneArgs) -> Outcome {
     let id = args.device.id()?;
-    let devices = args.store.open().await?;
+    let devices = args.store.find().await?;
     let device = devices.store.get(&id).await.map_err(|error| refused(&id, error))?;
     let before = device.buffer.unwrap_or_default();
     write(&devices, &id, BufferSetting { enabled: false, ..before }).await?;
@@ -203,9 +203,14 @@ struct Row {
     /// Absent: as the service's default says.
     #[serde(skip_serializing_if = "Option::is_none")]
     setting: Option<BufferSetting>,
+    /// Whether there is a buffer.
+    active: bool,
     /// Absent: there is no buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<StreamRow>,
+    /// Why it is not as it is wished. Absent: it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -232,12 +237,21 @@ async fn row(devices: &Devices, id: &Id) -> Outcome<Row> {
         last: info.state.last_ts.filter(|_| info.state.messages > 0).map(output::moment),
         name: info.config.name,
     });
-    Ok(Row { device_id: id.clone(), setting, stream })
+    let wished = setting.as_ref().is_some_and(|setting| setting.enabled);
+    let problem = match (wished, &stream) {
+        (true, None) => Some(match taken(devices, id).await? {
+            Some((stream, subject)) => format!("stream {stream} takes {subject} already"),
+            None => "the services have not made it".to_owned(),
+        }),
+        (false, Some(_)) if setting.is_some() => Some("it goes when its last recording ends".to_owned()),
+        _ => None,
+    };
+    Ok(Row { device_id: id.clone(), setting, active: stream.is_some(), stream, problem })
 }
 
 async fn info(args: OneArgs) -> Outcome {
     let id = args.device.id()?;
-    let devices = args.store.open().await?;
+    let devices = args.store.find().await?;
     devices.store.get(&id).await.map_err(|error| refused(&id, error))?;
     let row = row(&devices, &id).await?;
     if args.json {
@@ -248,6 +262,7 @@ async fn info(args: OneArgs) -> Outcome {
         pairs.push(("storage", place(setting.storage).to_owned()));
         pairs.push(("limit", format!("{} bytes", setting.max_bytes)));
     }
+    pairs.push(("problem", row.problem.clone().unwrap_or_default()));
     if let Some(stream) = &row.stream {
         pairs.extend([
             ("stream", stream.name.clone()),
@@ -261,7 +276,7 @@ async fn info(args: OneArgs) -> Outcome {
 }
 
 async fn list(args: AllArgs) -> Outcome {
-    let devices = args.store.open().await?;
+    let devices = args.store.find().await?;
     let mut rows = Vec::new();
     for device in devices.store.list() {
         rows.push(row(&devices, &device.device_id).await?);
@@ -272,7 +287,8 @@ async fn list(args: AllArgs) -> Outcome {
     if rows.is_empty() {
         return output::line("no devices");
     }
-    let mut table = output::Table::new(&["DEVICE", "BUFFER", "STORAGE", "MESSAGES", "BYTES", "FIRST"]);
+    let mut table =
+        output::Table::new(&["DEVICE", "BUFFER", "STORAGE", "MESSAGES", "BYTES", "FIRST", "PROBLEM"]);
     for row in rows {
         let number = |of: fn(&StreamRow) -> u64| {
             row.stream.as_ref().map(of).map(|n| n.to_string()).unwrap_or_default()
@@ -284,6 +300,7 @@ async fn list(args: AllArgs) -> Outcome {
             number(|stream| stream.messages),
             number(|stream| stream.bytes),
             row.stream.as_ref().and_then(|stream| stream.first.clone()).unwrap_or_default(),
+            row.problem.unwrap_or_default(),
         ]);
     }
     table.print()

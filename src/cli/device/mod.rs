@@ -54,15 +54,20 @@ pub(crate) struct StoreArgs {
 
 /// Which device.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["device", "device_id"])))]
 pub(crate) struct DeviceArgs {
     /// The device
+    #[arg(value_name = "DEVICE")]
+    device: Option<String>,
+
+    /// The device
     #[arg(long, value_name = "ID", alias = "device")]
-    device_id: String,
+    device_id: Option<String>,
 }
 
 impl DeviceArgs {
     fn id(&self) -> Outcome<Id> {
-        identity::device(&self.device_id)
+        identity::device(self.device.as_ref().or(self.device_id.as_ref()).map_or("", String::as_str))
     }
 }
 
@@ -85,7 +90,7 @@ pub(crate) struct SetArgs {
     owner: Option<String>,
 
     /// Window of its buffer, such as 5m; `off` for none
-    #[arg(long, value_name = "SPAN", value_parser = parse_window)]
+    #[arg(long, value_name = "SPAN", value_parser = parse_window, allow_hyphen_values = true)]
     buffer: Option<Window>,
 
     /// Print the device as JSON
@@ -155,8 +160,25 @@ struct Devices {
 }
 
 impl StoreArgs {
+    /// The rows there are; a command that only looks makes no bucket.
+    async fn find(&self) -> Outcome<Devices> {
+        let jetstream = self.server.connect("device").await?.jetstream();
+        let bucket = &self.device_bucket;
+        let stream = jetstream.find_stream(&format!("KV_{bucket}")).await;
+        if stream.map_err(|error| Failure::new(format!("bucket {bucket}: {error}")))?.is_none() {
+            return Err(Failure::new(format!("there is no bucket {bucket}"))
+                .hint("`weir serve` makes it with its services, `weir device set` with the first device"));
+        }
+        self.open_on(jetstream).await
+    }
+
+    /// The rows; makes the bucket when there is none.
     async fn open(&self) -> Outcome<Devices> {
         let jetstream = self.server.connect("device").await?.jetstream();
+        self.open_on(jetstream).await
+    }
+
+    async fn open_on(&self, jetstream: JetStream) -> Outcome<Devices> {
         let store = DeviceStore::open(&jetstream, &self.device_bucket, SystemClock::shared())
             .await
             .map_err(|error| Failure::new(format!("bucket {}: {error}", self.device_bucket)))?;
@@ -191,13 +213,13 @@ async fn set(args: SetArgs) -> Outcome {
 
 async fn get(args: OneArgs) -> Outcome {
     let id = args.device.id()?;
-    let devices = args.store.open().await?;
+    let devices = args.store.find().await?;
     let device = devices.store.get(&id).await.map_err(|error| refused(&id, error))?;
     if args.json { output::record(&device) } else { show(&device) }
 }
 
 async fn list(args: AllArgs) -> Outcome {
-    let devices = args.store.open().await?.store.list();
+    let devices = args.store.find().await?.store.list();
     if args.json {
         return devices.iter().try_for_each(output::record);
     }
@@ -220,7 +242,7 @@ async fn list(args: AllArgs) -> Outcome {
 
 async fn delete(args: OneArgs) -> Outcome {
     let id = args.device.id()?;
-    let devices = args.store.open().await?;
+    let devices = args.store.find().await?;
     devices.store.delete(&id).await.map_err(|error| refused(&id, error))?;
     if args.json {
         output::record(&serde_json::json!({ "device_id": id, "deleted": true }))

@@ -56,11 +56,11 @@ pub(crate) struct ReplayArgs {
     unpaced: bool,
 
     /// Leave out what was recorded before: a time such as 2026-01-31T12:00:00Z, or a span from the first message such as 30s
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, allow_hyphen_values = true)]
     from: Option<Moment>,
 
     /// Leave out what was recorded at this time or later; as --from
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, allow_hyphen_values = true)]
     to: Option<Moment>,
 
     /// Publish everything on this subject [default: streams.playback.<device>]
@@ -84,7 +84,7 @@ pub(crate) struct ReplayArgs {
     rounds: Option<Option<NonZeroU64>>,
 
     /// Cut longer silences to this
-    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse, allow_hyphen_values = true)]
     max_gap: Option<Duration>,
 
     /// Begin paused; needs a terminal

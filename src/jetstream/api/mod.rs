@@ -10,8 +10,8 @@ mod streams;
 use bytes::Bytes;
 use weir_protocol::jetstream::api::ApiStats as WireStats;
 use weir_protocol::jetstream::api::{
-    AccountInfoResponse, AccountLimits, AccountTier, ApiCall, ApiPaged, ApiResponse, StreamInfoResponse,
-    StreamListResponse, StreamNamesResponse, StreamPurgeResponse,
+    AccountInfoResponse, AccountLimits, AccountTier, ApiCall, ApiPaged, ApiResponse, StreamConfigRequest,
+    StreamInfoResponse, StreamListResponse, StreamNamesResponse, StreamPurgeResponse,
 };
 use weir_protocol::jetstream::consumer::{
     ConsumerListResponse, ConsumerNamesResponse, ConsumerPauseResponse,
@@ -25,6 +25,7 @@ use super::consumer::Interest;
 use super::context::context;
 use super::engine::Engine;
 use super::output::Failure;
+use super::stream::config::check_supported;
 use consumers::CreateSubject;
 
 /// How much the API was used since the start.
@@ -89,11 +90,8 @@ impl Engine {
         }
         let context = context!(self, now, request.store, interest);
         let lacks_level = context.lacks_level(headers) && !matches!(call, ApiCall::ConsumerCreate { .. });
-        let answer = if lacks_level {
-            Err(error::REQUIRED_API_LEVEL.error())
-        } else {
-            self.answer(&call, &mut request)
-        };
+        let answer =
+            if lacks_level { Err(lacking(&call, &request)) } else { self.answer(&call, &mut request) };
         let text = answer.unwrap_or_else(|error| {
             self.api.errors += 1;
             error_text(&call, kind, error)
@@ -182,6 +180,16 @@ fn page(total: usize, offset: i64, limit: usize) -> (ApiPaged, usize) {
     let offset = usize::try_from(offset).unwrap_or(0).min(total);
     let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     (ApiPaged { total: number(total), offset: number(offset), limit: number(limit) }, offset)
+}
+
+/// What a request lacks that asks for a higher API level: the field that is not there yet, when it is known.
+fn lacking(call: &ApiCall<'_>, request: &Request<'_>) -> ApiError {
+    let level = || error::REQUIRED_API_LEVEL.error();
+    if !matches!(call, ApiCall::StreamCreate(_) | ApiCall::StreamUpdate(_)) {
+        return level();
+    }
+    let asked = request.decode::<StreamConfigRequest>();
+    asked.map_or_else(|_| level(), |asked| check_supported(&asked.config).err().unwrap_or_else(level))
 }
 
 /// Whether a call changes nothing: without somebody who waits for the answer there is nothing to do.

@@ -410,7 +410,7 @@ fn check_republish(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiE
 }
 
 /// Refuses by name what this server does not have yet.
-fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
+pub(crate) fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
     let refuse = |what: &str| Err(invalid(format!("{what} is not supported by this server yet")));
     match config.retention {
         RetentionPolicy::Limits => {}
