@@ -287,3 +287,15 @@ fn a_clean_stop_keeps_what_was_delivered_just_before() {
     let info = world.ask("$JS.API.CONSUMER.INFO.S.C", "");
     assert!(info.contains(r#""num_ack_pending":1"#), "{info}");
 }
+
+#[test]
+fn a_field_that_needs_a_higher_level_is_named() {
+    let mut world = World::new();
+    let ask = |world: &mut World, config: &str| {
+        world.ask_with("$JS.API.STREAM.CREATE.A", &[("Nats-Required-Api-Level", "4")], config)
+    };
+    let answer = ask(&mut world, r#"{"name":"A","allow_msg_ttl":true}"#);
+    assert!(answer.contains("allow_msg_ttl is not supported by this server yet"), "{answer}");
+    let answer = ask(&mut world, r#"{"name":"A"}"#);
+    assert!(answer.contains("10185"), "{answer}");
+}
