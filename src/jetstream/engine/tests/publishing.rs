@@ -295,12 +295,12 @@ proptest! {
 #[test]
 fn an_id_outlives_its_message_although_a_start_had_not_read_it() {
     let purge = "$JS.API.STREAM.PURGE.A";
-    let rollup: &[(&str, &str)] = &[("Nats-Rollup", "sub")];
-    let removals: &[(&str, &[(&str, &str)], &str)] = &[
+    type Request = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+    let removals: &[Request] = &[
         ("$JS.API.STREAM.MSG.DELETE.A", &[], r#"{"seq":1}"#),
         (purge, &[], ""),
         (purge, &[], r#"{"filter":"a.1"}"#),
-        ("a.1", rollup, "in its place"),
+        ("a.1", &[("Nats-Rollup", "sub")], "in its place"),
         ("a.1", &[("Nats-Rollup", "all")], "in place of all"),
         // The stream takes three messages, and two of a subject.
         ("a.1", &[], "the third on its subject"),
