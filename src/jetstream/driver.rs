@@ -109,6 +109,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         inbox: Arc::clone(&inbox),
         last_now: 0,
         failure: None,
+        is_stuck: false,
         waiting: Arc::default(),
         chunk_bytes_max,
     };
@@ -144,6 +145,8 @@ struct Worker {
     last_now: i64,
     /// What the store failed with, until the engine is made anew.
     failure: Option<String>,
+    /// It was logged that the database cannot be written.
+    is_stuck: bool,
     /// When `last_now` was read, on the monotonic clock.
     read_at: Duration,
 }
@@ -187,6 +190,7 @@ impl Worker {
         {
             self.rebuild(&reason);
         }
+        self.tell_whether_stuck();
         let now = self.now();
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now, &mut self.store, &self.broker);
@@ -194,6 +198,23 @@ impl Worker {
         self.engine.handle_durable(now, &mut self.store, &self.broker);
         self.release();
         self.waiting.wait_for_room();
+    }
+
+    /// Logs when the database begins to fall behind because it cannot be written, and when it follows again; not while
+    /// nothing is written at all, for that is logged already.
+    fn tell_whether_stuck(&mut self) {
+        if self.failure.is_some() || self.store.stuck().is_some() == self.is_stuck {
+            return;
+        }
+        self.is_stuck = !self.is_stuck;
+        if let Some(reason) = self.store.stuck() {
+            tracing::error!(
+                "JetStream's database cannot be written: {reason}; until it can, changes stay in the journal alone, as \
+                 long as it has room"
+            );
+        } else {
+            tracing::warn!("JetStream's database is written again");
+        }
     }
 
     /// Lets everything out that the engine has to say: changes of what it hears, what may be sent now, and behind the

@@ -51,7 +51,7 @@ pub fn records(bytes: &[u8]) {
     if let Some(position) = Position::decode(bytes) {
         assert_eq!(Some(position.encode().as_slice()), bytes.get(..28));
     }
-    let _ = matches!(read_file_header(bytes), FileHeader::Generation(_));
+    let _ = matches!(read_file_header(bytes), FileHeader::Of { .. });
 }
 
 /// Whether the part of a group's header that has no meaning is zero.
@@ -122,7 +122,7 @@ pub fn append_group(disk: &Simulated, body: &[u8]) {
     let length = usize::try_from(file.len().expect("a length")).expect("it fits");
     let mut bytes = vec![0; length];
     file.read_at(0, &mut bytes).expect("it is read");
-    let FileHeader::Generation(generation) = read_file_header(&bytes) else { panic!("no journal file") };
+    let FileHeader::Of { generation, .. } = read_file_header(&bytes) else { panic!("no journal file") };
     let (mut at, mut number, mut crc) = (START, 0, 0);
     while let Some(group) = bytes.get(usize::try_from(at).expect("it fits")..).and_then(Group::decode) {
         at = group.end(at);

@@ -4,6 +4,7 @@
 //! more. A crash on the way changes nothing: the same files are read from the same position again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,7 +28,6 @@ pub(crate) fn recover(
     cache_bytes: usize,
 ) -> Result<(Arc<Shelf>, Loaded, Position), OpenError> {
     let shelf = Arc::new(open_shelf(disk, cache_bytes)?);
-    let broken = |error: ShelfError| OpenError::Database { file: FILE, error: error.to_string() };
     let database = shelf.database();
     let from = match load::moved(&database).map_err(broken)? {
         Some((version, _)) if version > VERSION => {
@@ -68,12 +68,22 @@ fn open_shelf(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Shelf, OpenErr
         // came while the store was made, and nothing was ever answered.
         let names = disk.list().map_err(io)?;
         if names.iter().any(|name| file_number(name).is_some()) || !names.iter().any(|name| name == FILE) {
-            return Err(OpenError::Database { file: FILE, error: error.to_string() });
+            return Err(broken(error));
         }
         disk.remove(FILE).map_err(io)?;
-        Shelf::open(Arc::clone(disk), cache_bytes)
-            .map_err(|error| OpenError::Database { file: FILE, error: error.to_string() })
+        Shelf::open(Arc::clone(disk), cache_bytes).map_err(broken)
     })
+}
+
+/// The database cannot be used. A disk that takes nothing is not damage: nothing is to be repaired.
+fn broken(error: ShelfError) -> OpenError {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind {
+        Some(kind @ (StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied)) => {
+            OpenError::Io { file: FILE.to_owned(), error: io::Error::new(kind, error.text) }
+        }
+        _ => OpenError::Database { file: FILE, error: error.text },
+    }
 }
 
 /// The net effect of what was replayed. Damaged stretches give what can be read of them, and are named.
@@ -83,8 +93,7 @@ fn apply(
     stretches: &[Stretch],
 ) -> Result<(Batch, Vec<Loss>), OpenError> {
     let mut batch = Batch::default();
-    let Some(broken_at) = stretches.iter().position(|stretch| matches!(stretch, Stretch::Broken { .. }))
-    else {
+    let Some(broken_at) = stretches.iter().position(|stretch| !matches!(stretch, Stretch::Whole(_))) else {
         for stretch in stretches {
             if let Stretch::Whole(bytes) = stretch {
                 batch.apply(bytes);
@@ -93,8 +102,7 @@ fn apply(
         return Ok((batch, Vec::new()));
     };
     // From the first damage on, each log's next record tells what may be missing before it.
-    let mut last_seqs =
-        last_seqs(database).map_err(|error| OpenError::Database { file: FILE, error: error.to_string() })?;
+    let mut last_seqs = last_seqs(database).map_err(broken)?;
     let mut losses = Vec::new();
     let mut in_doubt: BTreeMap<u32, bool> = BTreeMap::new();
     for (number, stretch) in stretches.iter().enumerate() {
@@ -131,6 +139,10 @@ fn apply(
                         offset + bytes.len() as u64
                     ),
                 });
+            }
+            Stretch::Missing { first, last, what } => {
+                in_doubt.clear();
+                losses.push(Loss { log: 0, first: *first, last: *last, what: what.clone() });
             }
         }
     }

@@ -5,7 +5,7 @@
 //! that was made or removed since the folder was synced may be there or not. Operations can be made to fail.
 //! Deliberately absent: latency, and reads that fail or lie (flip bits with [`Simulated::damage`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -137,7 +137,7 @@ struct State {
     /// These attempts fail.
     failing: Vec<(Range<u64>, io::ErrorKind)>,
     /// Every attempt on the files of these names fails.
-    failing_names: BTreeSet<String>,
+    failing_names: BTreeMap<String, io::ErrorKind>,
 }
 
 /// A disk in memory. Clones share it.
@@ -191,8 +191,8 @@ impl Simulated {
     }
 
     /// Makes every attempt to make or change the file of this name fail.
-    pub fn fail_file(&self, name: &str) {
-        self.state().failing_names.insert(name.to_owned());
+    pub fn fail_file(&self, name: &str, kind: io::ErrorKind) {
+        self.state().failing_names.insert(name.to_owned(), kind);
     }
 
     /// From now on nothing fails.
@@ -278,7 +278,7 @@ impl Simulated {
             | Operation::SyncFolder
             | Operation::Mark(_) => operation.file().and_then(|file| state.live.name_of(file)),
         };
-        let by_name = name.filter(|name| state.failing_names.contains(*name)).map(|_| &io::ErrorKind::Other);
+        let by_name = name.and_then(|name| state.failing_names.get(name));
         let by_attempt = state.failing.iter().find(|(failing, _)| failing.contains(&attempt));
         if let Some(kind) = by_attempt.map(|(_, kind)| kind).or(by_name) {
             let error = io::Error::new(*kind, "simulated");

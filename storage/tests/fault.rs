@@ -99,7 +99,11 @@ impl Client {
 }
 
 fn client(disk: &Simulated, layout: Layout) -> Client {
-    let mut store = open(disk).unwrap();
+    client_with(disk, layout, options())
+}
+
+fn client_with(disk: &Simulated, layout: Layout, options: Options) -> Client {
+    let mut store = Store::open(Arc::new(disk.clone()), options).unwrap();
     let log = store.create_log(spec(layout)).unwrap();
     store.seal(Box::new(|result| result.unwrap()));
     store.process();
@@ -204,6 +208,116 @@ fn a_full_disk_refuses_writes_and_lets_them_in_again() {
 }
 
 #[test]
+fn nothing_waits_for_a_full_disk() {
+    for is_threaded in [false, true] {
+        for whole_disk in [false, true] {
+            let context = format!("threads: {is_threaded}, every write fails: {whole_disk}");
+            let (wake, woken) = channel();
+            let options = Options {
+                is_threaded,
+                wake: Arc::new(move || wake.send(()).unwrap_or_default()),
+                ..options()
+            };
+            let disk = Simulated::new();
+            let mut client = client_with(&disk, Layout::Blocks, options.clone());
+            // The store has a minute at most to get there by itself.
+            let until = |client: &mut Client, wanted: &str, is_there: &dyn Fn(&Client) -> bool| {
+                for _ in 0..600 {
+                    client.process(&context);
+                    if is_there(client) {
+                        return;
+                    }
+                    let _ = woken.recv_timeout(Duration::from_millis(if is_threaded { 100 } else { 0 }));
+                }
+                panic!("{context}: {wanted}");
+            };
+            let all_answered = |client: &Client| client.answers.lock().unwrap().len() == client.sent.len();
+            for _ in 0..30 {
+                client.send().unwrap();
+                until(&mut client, "answered while there is room", &all_answered);
+            }
+            if whole_disk {
+                disk.fail(disk.attempts()..u64::MAX, ErrorKind::StorageFull);
+            } else {
+                // What was made before can be overwritten.
+                disk.fail_file("journal-0003", ErrorKind::StorageFull);
+                disk.fail_file("main.redb", ErrorKind::StorageFull);
+            }
+            let refused = (0..400).find_map(|_| {
+                let refused = client.send().err();
+                until(&mut client, "answered on a full disk", &all_answered);
+                refused
+            });
+            let Some(StageError::Failed { cause }) = refused else { panic!("{context}: {refused:?}") };
+            assert!(cause.contains("simulated"), "{context}: {cause}");
+            until(&mut client, "what keeps the database back is named", &|client| {
+                client.store.refusing().is_some_and(|cause| cause.contains("then: "))
+                    && client.store.stuck().is_some()
+            });
+            let kept = client.answered();
+            assert!(kept.len() < client.sent.len(), "{context}");
+            let (records, damaged) = read_all(&client.store, client.log);
+            assert!(
+                damaged.is_empty() && kept.iter().all(|(seq, payload)| records.get(seq) == Some(payload))
+            );
+
+            disk.heal();
+            until(&mut client, "goes on by itself", &|client| client.store.refusing().is_none());
+            assert_eq!(client.store.stuck(), None, "{context}");
+            client.send().unwrap();
+            until(&mut client, "answered again", &all_answered);
+            let answered = client.answered();
+            assert_eq!(answered.len(), kept.len() + 1, "{context}");
+            let log = client.log;
+            drop(client);
+            let store = Store::open(Arc::new(disk), options).unwrap();
+            assert_eq!(read_all(&store, log), (answered, Vec::new()), "{context}");
+        }
+    }
+}
+
+#[test]
+fn nothing_behind_a_lost_chunk_is_answered_with_success() {
+    for round in 0..10 {
+        let disk = Simulated::new();
+        let mut client = client_with(&disk, Layout::Blocks, Options { is_threaded: true, ..options() });
+        let (answer, answers) = channel();
+        let [kept, lost] = [answer.clone(), answer.clone()];
+        let minute = Duration::from_secs(60);
+        client.store.append(client.log, 1, 0, b"s", b"", b"kept").unwrap();
+        client.store.seal(Box::new(move |result| kept.send(result).unwrap()));
+        answers.recv_timeout(minute).unwrap().unwrap();
+        disk.fail(disk.attempts()..u64::MAX, ErrorKind::StorageFull);
+        client.store.append(client.log, 2, 0, b"s", b"", b"lost").unwrap();
+        client.store.seal(Box::new(move |result| lost.send(result).unwrap()));
+        assert!(answers.recv_timeout(minute).unwrap().is_err());
+        // The owner has not taken note of it yet. Now and then the journal's thread is still behind the answer.
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        client.store.seal(Box::new(move |result| answer.send(result).unwrap()));
+        assert!(answers.recv_timeout(minute).unwrap().is_err(), "round {round}");
+        assert!(client.store.process().failed.is_some());
+    }
+}
+
+#[test]
+fn a_full_disk_is_not_taken_for_damage_when_a_store_is_opened() {
+    let disk = Simulated::new();
+    let mut client = client(&disk, Layout::Blocks);
+    client.send().unwrap();
+    client.process("no fault");
+    let (answered, log) = (client.answered(), client.log);
+    drop(client);
+    disk.fail(disk.attempts()..u64::MAX, ErrorKind::StorageFull);
+    let error = open(&disk).map(drop).unwrap_err();
+    assert!(error.contains("cannot use main.redb") && error.contains("simulated"), "{error}");
+    assert!(!error.contains("repaired"), "{error}");
+    disk.heal();
+    assert_eq!(read_all(&open(&disk).unwrap(), log), (answered, Vec::new()));
+}
+
+#[test]
 fn journal_and_database_fail_together() {
     let [failures, lasting, killed, closed] =
         fail_together(60, &options(), &|run| drop(run.process().unwrap()));
@@ -247,10 +361,11 @@ fn fail_together(seeds: u64, options: &Options, wait: &dyn Fn(&mut Driven)) -> [
                 run.disk.heal();
             }
             checked(run.change(10, &mut random));
-            let (errors, refuses) = (run.errors(), run.refusing().is_some());
+            let refuses = run.refusing().is_some();
             assert!(!refuses || run.store().staged_bytes() == 0, "{context}");
-            run.seal();
-            assert!(!refuses || run.errors() == errors + 1, "{context}: refused at once");
+            // Chunks from before the failure may be refused meanwhile, on the journal's thread.
+            let is_refused = run.seal();
+            assert!(!refuses || is_refused, "{context}: refused at once");
             if random.one_in(3) {
                 continue;
             }
@@ -317,8 +432,8 @@ fn a_close_ends_though_nothing_can_be_moved() {
     let mut store = Store::open(Arc::new(disk.clone()), options.clone()).unwrap();
     let log = store.create_log(spec(Layout::Blocks)).unwrap();
     // Both journal files fill up, a third cannot be made, and redb does not take what is in them.
-    disk.fail_file("main.redb");
-    disk.fail_file("journal-0003");
+    disk.fail_file("main.redb", ErrorKind::Other);
+    disk.fail_file("journal-0003", ErrorKind::Other);
     let answers = Arc::new(Mutex::new(Vec::new()));
     for seq in 1..=10 {
         store.append(log, seq, 0, b"s", b"", &[7; 20_000]).unwrap();

@@ -20,17 +20,21 @@ pub(crate) struct ShelfError {
     pub(crate) text: String,
     /// The index of this log cannot be read, and can be built anew.
     pub(crate) to_mend: Option<u32>,
+    /// What the system says, when it is the system that refuses.
+    pub(crate) kind: Option<io::ErrorKind>,
 }
 
 impl ShelfError {
     pub(crate) fn new(text: String) -> Self {
-        Self { text, to_mend: None }
+        Self { text, to_mend: None, kind: None }
     }
 }
 
 impl<E: Into<redb::Error>> From<E> for ShelfError {
     fn from(error: E) -> Self {
-        Self::new(error.into().to_string())
+        let error = error.into();
+        let kind = if let redb::Error::Io(error) = &error { Some(error.kind()) } else { None };
+        Self { kind, ..Self::new(error.to_string()) }
     }
 }
 
@@ -94,7 +98,7 @@ impl Shelf {
 }
 
 fn text(error: io::Error) -> ShelfError {
-    ShelfError::new(error.to_string())
+    ShelfError { kind: Some(error.kind()), ..ShelfError::new(error.to_string()) }
 }
 
 fn open_database(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Open, ShelfError> {
@@ -105,7 +109,7 @@ fn open_database(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Open, Shelf
         let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(file)
-            .map_err(|error: DatabaseError| ShelfError::new(error.to_string()))?;
+            .map_err(|error: DatabaseError| ShelfError::from(error))?;
         Ok(Open { database: Arc::new(database), is_retired })
     })
 }

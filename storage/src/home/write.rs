@@ -399,8 +399,8 @@ impl<'t> Tables<'t> {
             let (key, value) = row?;
             let first = key.value().1;
             let meta = BlockMeta::decode(log, first, value.value()).ok_or_else(|| ShelfError {
-                text: format!("the index of block {first} of log {log} is damaged"),
                 to_mend: Some(log),
+                ..ShelfError::new(format!("the index of block {first} of log {log} is damaged"))
             })?;
             metas.push((first, meta));
         }

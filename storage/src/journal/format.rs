@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file    = header (512 bytes), then groups, each at a multiple of 512
-//! header  = "WEIRJNL1", u32 version, u32 zero, u64 generation, u32 crc32 of the 24 bytes before, zeros
+//! header  = "WEIRJNL1", u32 version, u32 length of the file, u64 generation, u32 crc32 of the 24 bytes before, zeros
 //! group   = group header (64 bytes), body (records one behind the other), zeros to the next multiple of 512
 //!
 //!  0  8 bytes  "WEIRGRP1"
@@ -73,14 +73,14 @@ impl Position {
     }
 }
 
-/// The first 512 bytes of a file.
-pub(crate) fn file_header(generation: u64) -> [u8; SECTOR] {
+/// The first 512 bytes of a file of `length` bytes.
+pub(crate) fn file_header(generation: u64, length: u32) -> [u8; SECTOR] {
     let mut bytes = [0u8; SECTOR];
     let fields = FILE_MAGIC
         .iter()
         .copied()
         .chain(VERSION.to_le_bytes())
-        .chain(0u32.to_le_bytes())
+        .chain(length.to_le_bytes())
         .chain(generation.to_le_bytes());
     for (to, from) in bytes.iter_mut().zip(fields) {
         *to = from;
@@ -96,7 +96,12 @@ pub(crate) fn file_header(generation: u64) -> [u8; SECTOR] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileHeader {
     /// A journal file of this generation.
-    Generation(u64),
+    Of {
+        /// The generation.
+        generation: u64,
+        /// Bytes it was made with; 0 when an earlier program did not say so.
+        length: u32,
+    },
     /// A journal file of a later version of the format.
     Newer(u32),
     /// Never used, or damaged.
@@ -109,9 +114,9 @@ pub(crate) fn read_file_header(bytes: &[u8]) -> FileHeader {
     if !checked || array::<8>(bytes, 0).as_ref() != Some(FILE_MAGIC) {
         return FileHeader::Unreadable;
     }
-    match (u32_at(bytes, 8), u64_at(bytes, 16)) {
-        (Some(VERSION), Some(generation)) => FileHeader::Generation(generation),
-        (Some(version), _) => FileHeader::Newer(version),
+    match (u32_at(bytes, 8), u32_at(bytes, 12), u64_at(bytes, 16)) {
+        (Some(VERSION), Some(length), Some(generation)) => FileHeader::Of { generation, length },
+        (Some(version), ..) => FileHeader::Newer(version),
         _ => FileHeader::Unreadable,
     }
 }

@@ -1,7 +1,8 @@
 //! Reads back what the journal holds behind a position.
 //!
 //! Only files of that generation and later count; the rest is in redb. A group that cannot be read and has no valid
-//! group behind it was never answered. One that has is damage: its readable records are given, and it is named.
+//! group behind it was never answered. One that has is damage: its readable records are given, and it is named. So is a
+//! file that is shorter than it was made, or gone though redb is in the middle of it: what was in it is not known.
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +27,15 @@ pub(crate) enum Stretch {
         /// The bytes, group headers among them.
         bytes: Bytes,
     },
+    /// Bytes of a file that are not there any more.
+    Missing {
+        /// From this byte of it.
+        first: u64,
+        /// Up to this one.
+        last: u64,
+        /// What happened, and where.
+        what: String,
+    },
 }
 
 /// Why the journal cannot be read back.
@@ -46,7 +56,33 @@ pub(crate) struct Replayed {
 struct JournalFile {
     name: String,
     generation: u64,
+    /// Bytes it was made with; 0 when that is not known.
+    length: u64,
     bytes: Bytes,
+}
+
+impl JournalFile {
+    /// What it has lost, of what was not moved. A file is filled and synced before its header is written.
+    fn missing(&self) -> Option<Stretch> {
+        let (first, last) = (self.bytes.len() as u64, self.length);
+        (first < last).then(|| {
+            let what = format!(
+                "{} has {first} bytes and was made with {last}: what was in the rest of it is lost",
+                self.name
+            );
+            Stretch::Missing { first, last, what }
+        })
+    }
+
+    /// Whether a group begins here that went on behind the end of the file.
+    fn is_cut(&self, offset: u64, position: &Position) -> bool {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..));
+        rest.and_then(Group::decode).is_some_and(|group| {
+            group.generation == self.generation
+                && group.number == position.group
+                && group.end(offset) > self.bytes.len() as u64
+        })
+    }
 }
 
 /// Reads everything at or behind `from`.
@@ -63,9 +99,13 @@ pub(crate) fn replay(disk: &Arc<dyn Disk>, from: Position) -> Result<Replayed, R
             Ok(bytes)
         };
         let bytes = read(&name).map_err(|error| ReplayError::Io(name.clone(), error))?;
+        let mut length = 0;
         let generation = match read_file_header(&bytes) {
             FileHeader::Newer(version) if version > VERSION => return Err(ReplayError::Newer(name, version)),
-            FileHeader::Generation(generation) => Some(generation),
+            FileHeader::Of { generation, length: told } => {
+                length = u64::from(told);
+                Some(generation)
+            }
             // A damaged header: the groups know.
             FileHeader::Newer(_) | FileHeader::Unreadable => {
                 groups(&bytes, START, |_| true).map(|(_, group)| group.generation).max()
@@ -74,12 +114,20 @@ pub(crate) fn replay(disk: &Arc<dyn Disk>, from: Position) -> Result<Replayed, R
         if let Some(generation) = generation {
             highest = highest.max(generation);
             if generation >= from.generation {
-                files.push(JournalFile { name, generation, bytes: Bytes::from(bytes) });
+                files.push(JournalFile { name, generation, length, bytes: Bytes::from(bytes) });
             }
         }
     }
     files.sort_by_key(|file| file.generation);
     let mut stretches = Vec::new();
+    // redb comes to the middle of a file by what was synced to it, and such a file is kept until redb has left it.
+    if from.offset > START && files.first().is_none_or(|file| file.generation != from.generation) {
+        let what = format!(
+            "the journal file of generation {}, of which the database has {} bytes, is gone: what was behind them is lost",
+            from.generation, from.offset
+        );
+        stretches.push(Stretch::Missing { first: from.offset, last: from.offset, what });
+    }
     let mut position = from;
     for (at, file) in files.iter().enumerate() {
         let starts_over = cfg!(feature = "bug-replay-from-start") || file.generation != from.generation;
@@ -133,7 +181,10 @@ pub(crate) fn replay(disk: &Arc<dyn Disk>, from: Position) -> Result<Replayed, R
                     position.group = group.number;
                     position.crc = group.former_crc;
                 }
+            } else if file.missing().is_some() && file.is_cut(offset, &position) {
+                stretches.push(broken(file, offset, file.bytes.len()));
             }
+            stretches.extend(file.missing());
             break;
         }
     }

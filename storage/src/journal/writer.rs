@@ -191,7 +191,8 @@ impl Journal {
         self.buffer.clear();
         let mut offset = self.position.offset;
         if self.fresh {
-            self.buffer.extend_from_slice(&file_header(self.position.generation));
+            let length = u32::try_from(self.file_bytes).unwrap_or(0);
+            self.buffer.extend_from_slice(&file_header(self.position.generation, length));
             offset = 0;
         }
         self.buffer.reserve(GROUP_HEADER + length + SECTOR);

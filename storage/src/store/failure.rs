@@ -56,6 +56,7 @@ impl Store {
         self.chunks.seal();
         self.touched.clear();
         self.under_way.clear();
+        self.unanswered = Arc::default();
         self.evictions.clear();
         self.riding.clear();
     }

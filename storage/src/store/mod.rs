@@ -68,7 +68,7 @@ pub struct Store {
     touched: Vec<LogId>,
     /// Chunks under way, with the marks they will raise.
     under_way: VecDeque<(u64, Vec<(LogId, u64)>)>,
-    /// Chunks under way that are not answered yet.
+    /// Chunks of this epoch that are not answered with success: under way, or lost though that was not taken note of yet.
     unanswered: Arc<AtomicUsize>,
     /// Chunks redb does not have, with the bytes they take in the journal.
     unmoved: VecDeque<(u64, u64)>,
@@ -331,7 +331,8 @@ impl Store {
             }
         }
         let is_empty = self.chunks.current.is_empty();
-        // A chunk is told to be durable before it is answered: only when all are answered may this one be at once.
+        // A chunk is told to be durable before it is answered: only when all are answered may this one be at once. One that
+        // was lost keeps this one from it: what is under way goes to the journal's thread, which refuses it.
         if is_empty && self.evictions.is_empty() && self.unanswered.load(Ordering::Acquire) == 0 {
             release(Ok(()));
             return;
@@ -355,8 +356,11 @@ impl Store {
         let unanswered = Arc::clone(&self.unanswered);
         unanswered.fetch_add(1, Ordering::Relaxed);
         let release: Release = Box::new(move |result| {
+            let is_durable = result.is_ok();
             release(result);
-            unanswered.fetch_sub(1, Ordering::Release);
+            if is_durable {
+                unanswered.fetch_sub(1, Ordering::Release);
+            }
         });
         self.workers.submit(Chunk { number, bytes, evictions, epoch: self.epoch, release });
     }

@@ -81,7 +81,8 @@ trait ToMover {
     fn reached(&mut self, position: Position);
     /// Files of generations below this are free.
     fn covered(&self) -> u64;
-    /// Waits until `covered` has risen above `generation`; `false` when that is hopeless.
+    /// Waits until `covered` has risen above `generation`; `false` when redb could not be written, or nobody writes it
+    /// any more. The disk may be full for days: nobody waits for it to have room.
     fn wait_above(&mut self, generation: u64) -> bool;
 }
 
@@ -95,7 +96,7 @@ pub(crate) struct Covered {
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     generation: u64,
-    /// The last attempt to write redb failed.
+    /// The last attempt to write redb failed, and none was asked for since.
     is_stuck: bool,
     ending: Ending,
 }
@@ -123,20 +124,20 @@ impl Covered {
         self.changed.notify_all();
     }
 
+    /// What failed before is tried once more: it is not hopeless before that has failed too.
+    fn tries_again(&self) {
+        self.lock().is_stuck = false;
+    }
+
     fn end(&self, ending: Ending) {
         let mut state = self.lock();
         state.ending = ending;
-        // What failed before is tried once more.
         state.is_stuck = false;
         self.changed.notify_all();
     }
 
     fn wait_above(&self, generation: u64) -> bool {
-        let is_hopeless = |state: &Coverage| match state.ending {
-            Ending::No => false,
-            Ending::Moved => state.is_stuck,
-            Ending::Now => true,
-        };
+        let is_hopeless = |state: &Coverage| state.is_stuck || state.ending == Ending::Now;
         let mut state = self.lock();
         while state.generation <= generation && !is_hopeless(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +172,7 @@ impl ToMover for MoverThread {
     }
 
     fn reached(&mut self, position: Position) {
+        self.covered.tries_again();
         let _ = self.input.send(MoverInput::Reached(position));
     }
 

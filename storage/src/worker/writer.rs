@@ -84,8 +84,12 @@ impl Writer {
             match self.journal.begin(covered) {
                 Ok(true) => return Ok(()),
                 Ok(false) if mover.wait_above(covered) => {}
-                Ok(false) => return Err(io::Error::other("the journal is full and cannot be emptied")),
-                // No further file can be made; one of those there are will be free.
+                Ok(false) => {
+                    return Err(io::Error::other(
+                        "all of its files are full, and what is in them cannot be moved",
+                    ));
+                }
+                // No further file can be made; one of those there are will be free, unless redb cannot be written either.
                 Err(error) => {
                     if self.journal.position().generation <= covered || !mover.wait_above(covered) {
                         return Err(error);

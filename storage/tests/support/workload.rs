@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use weir_storage::simulated::Simulated;
 use weir_storage::{
@@ -133,20 +133,25 @@ impl Driven {
         Ok(())
     }
 
-    /// Seals; the disk is marked with the state's number when the answer is a success.
-    pub(crate) fn seal(&mut self) {
+    /// Seals; the disk is marked with the state's number when the answer is a success. Whether it was an error, given
+    /// before this returned.
+    pub(crate) fn seal(&mut self) -> bool {
         self.states.push(self.world.clone());
         self.seals += 1;
         let number = self.states.len() - 1;
         let (answered, answers, disk) =
             (Arc::clone(&self.answered), Arc::clone(&self.answers), self.disk.clone());
+        let is_refused = Arc::new(AtomicBool::new(false));
+        let refused = Arc::clone(&is_refused);
         self.store().seal(Box::new(move |result| {
             if result.is_ok() {
                 disk.mark(number as u64);
                 answered.store(number, SeqCst);
             }
+            refused.store(result.is_err(), SeqCst);
             answers[usize::from(result.is_err())].fetch_add(1, SeqCst);
         }));
+        is_refused.load(SeqCst)
     }
 
     /// Lets the store take its reports. After a failure it must come back as it was answered.
