@@ -440,7 +440,7 @@ impl Store {
         self.stuck.as_deref()
     }
 
-    /// What is known to be lost. Damage in the database shows when it is read ([`ReadError::Damaged`]).
+    /// What is known to be lost. Damage in the database shows when it is read ([`ReadError::Damaged`](crate::ReadError::Damaged)).
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         self.losses
