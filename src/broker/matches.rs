@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::InternalSubscription;
+use super::internal::InternalSubscription;
 use super::peer::Subscription;
 use super::sublist::{Group, Sublist};
 
