@@ -8,23 +8,26 @@
 //! What crosses streams is decided here: names, overlapping subjects, and the feeding of mirrors and sources. After a
 //! failed sync the engine is thrown away and a new one restored from the store.
 
+mod consumers;
+mod restore;
+mod resume_mirrors;
+mod subscriptions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bytes::Bytes;
-use weir_protocol::jetstream::direct;
 use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::Store;
 
 use super::api::ApiStats;
 use super::consumer::{CloseReason, Interest};
 use super::context::{EngineConfig, Hold, context};
-use super::hosting::When;
 use super::input::{Input, Tag};
 use super::origin::Progress;
-use super::output::{Hearing, Outputs};
-use super::restore::Offline;
+use super::output::Outputs;
 use super::stream::Stream;
 use super::stream::config::{HOLD, Neighbours};
+use consumers::When;
+use restore::Offline;
 
 /// Copies staged in one call before the owner gets to seal; a store takes a chunk of a journal file at the most.
 const COPIED_BYTES_MAX: usize = 1 << 20;
@@ -38,18 +41,18 @@ pub struct Engine {
     pub(super) names: BTreeMap<String, u32>,
     /// The stream of each consumer.
     pub(super) consumers: HashMap<u64, u32>,
-    pub(super) next_consumer: u64,
+    next_consumer: u64,
     pub(super) holds: BTreeMap<u32, Vec<Hold>>,
     /// The streams that copy from each name.
     dependents: BTreeMap<String, BTreeSet<u32>>,
     /// Streams that may have something to tell their consumers and dependents.
     touched: BTreeSet<u32>,
     /// Consumers that may have something to deliver.
-    pub(super) touched_consumers: BTreeSet<u64>,
+    touched_consumers: BTreeSet<u64>,
     /// Those of them that wait until there is room for what they deliver.
-    pub(super) undriven: BTreeSet<u64>,
+    undriven: BTreeSet<u64>,
     /// Whose turn to deliver it is.
-    pub(super) next_driven: u64,
+    next_driven: u64,
     /// Streams that copy and may have something to copy.
     hungry: BTreeSet<u32>,
     timers: BTreeSet<(i64, u32)>,
@@ -57,22 +60,6 @@ pub struct Engine {
     pub(super) offline: BTreeMap<u32, Offline>,
     pub(super) api: ApiStats,
 }
-
-/// What the API subscribes to. Pull requests, resets and direct gets are subscribed for each consumer and stream, so
-/// that a request to none is answered with "no responders".
-const API_FILTERS: [&str; 11] = [
-    "$JS.API.INFO",
-    "$JS.API.STREAM.>",
-    "$JS.API.CONSUMER.CREATE.>",
-    "$JS.API.CONSUMER.DURABLE.>",
-    "$JS.API.CONSUMER.NAMES.>",
-    "$JS.API.CONSUMER.LIST.>",
-    "$JS.API.CONSUMER.INFO.>",
-    "$JS.API.CONSUMER.DELETE.>",
-    "$JS.API.CONSUMER.PAUSE.>",
-    "$JS.API.CONSUMER.UNPIN.>",
-    "$JS.API.CONSUMER.LEADER.>",
-];
 
 impl Neighbours for (&BTreeMap<String, u32>, &BTreeMap<u32, Stream>) {
     fn config_of(&self, name: &str) -> Option<&StreamConfig> {
@@ -107,10 +94,7 @@ impl Engine {
     /// Takes up the streams and consumers that the store keeps, and asks to hear what concerns them. What is damaged is
     /// offline: named in the log, in lists, and in the answer to each request to it.
     pub fn restore(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
-        for filter in API_FILTERS {
-            self.outputs
-                .hear(Hearing::Subscribe { filter: Bytes::from_static(filter.as_bytes()), tag: Tag::Api });
-        }
+        self.listen_to_api();
         self.restore_streams(now, store, interest);
     }
 
@@ -263,7 +247,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn renew_timer(&mut self, id: u32, store: &Store) {
+    fn renew_timer(&mut self, id: u32, store: &Store) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let due = [stream.poll_timeout(store), stream.origin_timeout()].into_iter().flatten().min();
         if due != stream.timer {
@@ -351,7 +335,7 @@ impl Engine {
     }
 
     /// Forgets from which names a stream copies, and what it holds back.
-    pub(super) fn depend_no_more(&mut self, id: u32) {
+    fn depend_no_more(&mut self, id: u32) {
         self.dependents.retain(|_, dependents| {
             dependents.remove(&id);
             !dependents.is_empty()
@@ -372,41 +356,6 @@ impl Engine {
         self.holds.remove(&id);
         self.depend_no_more(id);
     }
-
-    /// Asks to hear what concerns a stream, after its configuration was `old` (`None`: it is new to the engine).
-    pub(super) fn listen(&mut self, id: u32, old: Option<&StreamConfig>) {
-        let Some(stream) = self.streams.get(&id) else { return };
-        let before = old.map(|old| hearings(id, old)).unwrap_or_default();
-        let after = hearings(id, &stream.config);
-        self.change_hearing(&before, &after);
-    }
-
-    /// Stops hearing what concerned a stream.
-    pub(super) fn listen_no_more(&mut self, id: u32, config: &StreamConfig) {
-        self.change_hearing(&hearings(id, config), &[]);
-    }
-
-    fn change_hearing(&mut self, before: &[(String, Tag)], after: &[(String, Tag)]) {
-        for (filter, tag) in after.iter().filter(|each| !before.contains(each)) {
-            let filter = Bytes::copy_from_slice(filter.as_bytes());
-            self.outputs.hear(Hearing::Subscribe { filter, tag: *tag });
-        }
-        for (filter, tag) in before.iter().filter(|each| !after.contains(each)) {
-            let filter = Bytes::copy_from_slice(filter.as_bytes());
-            self.outputs.hear(Hearing::Unsubscribe { filter, tag: *tag });
-        }
-    }
-}
-
-/// What a stream with `config` listens to.
-fn hearings(id: u32, config: &StreamConfig) -> Vec<(String, Tag)> {
-    let mut filters: Vec<(String, Tag)> =
-        config.subjects.iter().map(|subject| (subject.clone(), Tag::Stream(id))).collect();
-    if config.allow_direct {
-        filters.push((format!("{}{}", direct::PREFIX, config.name), Tag::DirectGet(id)));
-        filters.push((format!("{}{}.>", direct::PREFIX, config.name), Tag::DirectGetSubject(id)));
-    }
-    filters
 }
 
 #[cfg(test)]

@@ -5,12 +5,9 @@ pub mod consumer;
 mod context;
 pub mod driver;
 pub mod engine;
-mod hosting;
 pub mod input;
 mod origin;
 pub mod output;
-mod restart;
-mod restore;
 pub mod stream;
 
 pub use context::EngineConfig;

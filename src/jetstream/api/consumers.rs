@@ -12,10 +12,9 @@ use weir_protocol::jetstream::json;
 use weir_storage::Store;
 
 use super::{Answer, Request, page};
-use crate::jetstream::consumer::{Consumer, Interest, Limits, config};
+use crate::jetstream::consumer::{Consumer, Interest, Limits, config, stored};
 use crate::jetstream::context::context;
 use crate::jetstream::engine::Engine;
-use crate::jetstream::hosting::stage_consumer;
 use crate::jetstream::output::Failure;
 use crate::jetstream::stream::config::is_valid_name;
 
@@ -99,10 +98,10 @@ impl Engine {
         let mut context = context!(self, request.now, request.store, request.interest);
         let mut consumer =
             Consumer::create(wanted, name, request.now, &context.view(stream.log, &stream.config))?;
-        stage_consumer(&consumer, stream.log, context.store)?;
+        stored::stage(&consumer, stream.log, context.store)?;
         consumer.state_staged(request.now, context.outputs);
         consumer.announce(&mut context.view(stream.log, &stream.config));
-        Ok(self.host(log, consumer))
+        Ok(self.add_consumer(log, consumer))
     }
 
     /// The name of a new consumer, made up if the configuration has none.

@@ -13,8 +13,9 @@ use super::{Consumer, View};
 pub(super) const WAITING_MAX: usize = 2_048;
 
 impl Consumer {
-    /// Takes an acknowledgement.
-    pub(super) fn take_ack(&mut self, subject: &[u8], reply: &Bytes, body: &[u8], view: &mut View<'_>) {
+    /// An acknowledgement came (`$JS.ACK.>`); a `reply` is answered once the acknowledgement is durable, and not at all
+    /// while the store takes no state: the client asks again.
+    pub fn handle_ack(&mut self, subject: &[u8], reply: &Bytes, body: &[u8], view: &mut View<'_>) {
         if matches!(self.config.ack_policy, AckPolicy::None | AckPolicy::FlowControl) {
             return;
         }
@@ -29,7 +30,7 @@ impl Consumer {
             Some(Ack::Ack) => self.acknowledge(&delivery, true, view),
             Some(Ack::Next(request)) => {
                 self.acknowledge(&delivery, true, view);
-                self.take_pull(reply, b"", request, view);
+                self.handle_pull(reply, b"", request, view);
                 false
             }
             Some(Ack::Nak(delay)) => {

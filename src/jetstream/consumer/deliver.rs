@@ -52,7 +52,9 @@ enum Stop {
 }
 
 impl Consumer {
-    pub(super) fn deliver_all(&mut self, view: &mut View<'_>) {
+    /// Delivers what may be delivered now, at most about a thousand messages or 1 MiB: what is left asks for another
+    /// call through [`Self::poll_timeout`].
+    pub fn drive(&mut self, view: &mut View<'_>) {
         self.wants_drive = false;
         self.unreadable = self.unreadable.take().filter(|(at, _)| view.now < *at);
         let stop = match self.sync_count(view) {

@@ -7,7 +7,10 @@ use super::unacked::Position;
 use super::{Consumer, Mode, View};
 
 impl Consumer {
-    pub(super) fn gather_info(&mut self, view: &View<'_>) -> ConsumerInfo {
+    /// What is known about it, staged records included: to be answered once they are durable. The configuration comes
+    /// without the metadata added to answers ([`super::config::answer_metadata`]).
+    #[must_use]
+    pub fn info(&mut self, view: &View<'_>) -> ConsumerInfo {
         if let Err(error) = self.sync_count(view) {
             self.stand_still(error.to_string(), view);
         }

@@ -72,7 +72,9 @@ impl Consumer {
         pause_end(&self.config)
     }
 
-    pub(super) fn config_paused(&self, until: Option<i64>) -> ConsumerConfig {
+    /// The configuration with which nothing is delivered until `until` (nanoseconds since 1970); past or `None` to go on.
+    #[must_use]
+    pub fn paused_until(&self, until: Option<i64>) -> ConsumerConfig {
         let mut config = ConsumerConfig { pause_until: until.map(Timestamp), ..self.config.clone() };
         super::config::set_level_needed(&mut config);
         config
@@ -90,7 +92,8 @@ impl Consumer {
         }
     }
 
-    pub(super) fn take_timeout(&mut self, view: &mut View<'_>) {
+    /// Time passed: acks fall due, requests expire, heartbeats are sent, pauses end, inactivity is noticed.
+    pub fn handle_timeout(&mut self, view: &mut View<'_>) {
         let now = view.now;
         for seq in self.unacked.take_due(now) {
             self.enqueue(seq, view);
@@ -143,7 +146,9 @@ impl Consumer {
         self.lifecycle.look_at = next.filter(|at| *at > now);
     }
 
-    pub(super) fn next_timeout(&self) -> Option<i64> {
+    /// When [`Self::handle_timeout`] and [`Self::drive`] are to be called at the latest; 0 for at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<i64> {
         if self.wants_drive {
             return Some(0);
         }
@@ -166,7 +171,8 @@ impl Consumer {
         self.unreadable = Some((view.now.saturating_add(RETRY), error));
     }
 
-    pub(super) fn apply_update(&mut self, config: ConsumerConfig, view: &mut View<'_>) {
+    /// Takes a configuration that [`super::config::check_update`] allowed and that is staged.
+    pub fn update(&mut self, config: ConsumerConfig, view: &mut View<'_>) {
         let old = std::mem::replace(&mut self.config, config);
         if old.deliver_subject != self.config.deliver_subject {
             if let Mode::Push(push) = &mut self.mode {
@@ -178,7 +184,7 @@ impl Consumer {
                 self.enqueue(seq, view);
             }
         }
-        self.look_for_interest(view);
+        self.handle_interest(view);
         if old.ack_wait != self.config.ack_wait || old.backoff != self.config.backoff {
             let waiting: Vec<(u64, i64)> = self
                 .unacked
@@ -214,13 +220,14 @@ impl Consumer {
         self.wants_drive = true;
     }
 
-    /// The stream cannot let it end now: it is looked at again.
-    pub(super) fn live_on(&mut self, now: i64) {
+    /// It was expired and cannot be deleted now: [`Self::is_expired`] is asked again in a second.
+    pub fn put_off_end(&mut self, now: i64) {
         self.lifecycle.expired = false;
         self.lifecycle.look_at = Some(now.saturating_add(RETRY));
     }
 
-    pub(super) fn say_closed(&mut self, reason: CloseReason, view: &mut View<'_>) {
+    /// The consumer ends, or its server: tells whom it keeps waiting.
+    pub fn close(&mut self, reason: CloseReason, view: &mut View<'_>) {
         if let Mode::Pull(pulls) = &mut self.mode {
             match reason {
                 CloseReason::Deleted => {

@@ -4,6 +4,9 @@
 //! delivers records up to the stream's durable sequence alone, so no position it keeps can be ahead of the stream after
 //! a crash. `handle_*` only change state; [`Consumer::drive`] delivers, and is to be called after them. Deliberately
 //! absent: the API's requests and answers, the clock, tasks, locks.
+//!
+//! What comes in: requests in `pull`, acknowledgements in `ack`, interest and flow control in `push`, records that leave in
+//! `removal`, time in `lifecycle`. What goes out: messages in `deliver`, what is kept in `state`.
 
 mod ack;
 mod advisory;
@@ -19,17 +22,16 @@ mod push;
 mod removal;
 mod start;
 mod state;
+pub mod stored;
 mod unacked;
 
 use bytes::Bytes;
-use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig, ConsumerInfo};
+use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig};
 use weir_protocol::jetstream::stream::StreamConfig;
-use weir_protocol::jetstream::{ApiError, ack as ack_wire, error};
+use weir_protocol::jetstream::{ApiError, ack as ack_wire};
 use weir_storage::{LogId, Store};
 
 use crate::jetstream::output::Outputs;
-use crate::jetstream::restore::RestoreError;
-use crate::jetstream::stream::config::SEQUENCE_MAX;
 use crate::sys::random::Random;
 
 use count::Count;
@@ -40,12 +42,12 @@ use pull::Pulls;
 use push::Push;
 use start::SkipList;
 use state::Keeping;
+use stored::RestoreError;
 use unacked::{Position, Unacked};
 
 pub use config::Limits;
 pub use lifecycle::CloseReason;
 pub use removal::Removed;
-pub(super) use state::BARE_STATE_MAX;
 
 /// What a consumer sees of the world while it is called.
 pub struct View<'a> {
@@ -205,13 +207,8 @@ impl Consumer {
             name,
             created,
         };
-        consumer.look_for_interest(view);
+        consumer.handle_interest(view);
         consumer
-    }
-
-    /// Takes a configuration that [`config::check_update`] allowed and that is staged.
-    pub fn update(&mut self, config: ConsumerConfig, view: &mut View<'_>) {
-        self.apply_update(config, view);
     }
 
     /// The configuration, defaults filled in, without the metadata added to answers.
@@ -232,66 +229,10 @@ impl Consumer {
         self.created
     }
 
-    /// What is known about it, staged records included: to be answered once they are durable. The configuration comes
-    /// without the metadata added to answers ([`config::answer_metadata`]).
-    #[must_use]
-    pub fn info(&mut self, view: &View<'_>) -> ConsumerInfo {
-        self.gather_info(view)
-    }
-
-    /// A pull request came (`$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`).
-    pub fn handle_pull(&mut self, reply: &[u8], headers: &[u8], body: &[u8], view: &mut View<'_>) {
-        self.take_pull(reply, headers, body, view);
-    }
-
-    /// An acknowledgement came (`$JS.ACK.>`); a `reply` is answered once the acknowledgement is durable, and not at all
-    /// while the store takes no state: the client asks again.
-    pub fn handle_ack(&mut self, subject: &[u8], reply: &Bytes, body: &[u8], view: &mut View<'_>) {
-        self.take_ack(subject, reply, body, view);
-    }
-
-    /// The answer to a flow control request came (`$JS.FC.<stream>.<consumer>.>`).
-    pub fn handle_flow_reply(&mut self, subject: &[u8], headers: &[u8], view: &mut View<'_>) {
-        self.take_flow_reply(subject, headers, view);
-    }
-
-    /// Interest in the deliver subject may have changed.
-    pub fn handle_interest(&mut self, view: &mut View<'_>) {
-        self.look_for_interest(view);
-    }
-
     /// A record was staged. Optional: it spares a look at the store.
     pub fn handle_appended(&mut self, seq: u64, subject: &[u8]) {
         let is_ahead = seq >= self.first_counted();
         self.count.appended(seq, || is_ahead && self.filter.matches(subject));
-    }
-
-    /// Records left the stream (the store no longer has them).
-    pub fn handle_removed(&mut self, removed: Removed<'_>, view: &mut View<'_>) {
-        self.take_removed(removed, view);
-    }
-
-    /// Time passed: acks fall due, requests expire, heartbeats are sent, pauses end, inactivity is noticed.
-    pub fn handle_timeout(&mut self, view: &mut View<'_>) {
-        self.take_timeout(view);
-    }
-
-    /// Delivers what may be delivered now, at most about a thousand messages or 1 MiB: what is left asks for another
-    /// call through [`Self::poll_timeout`].
-    pub fn drive(&mut self, view: &mut View<'_>) {
-        self.deliver_all(view);
-    }
-
-    /// When [`Self::handle_timeout`] and [`Self::drive`] are to be called at the latest; 0 for at once.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<i64> {
-        self.next_timeout()
-    }
-
-    /// The configuration with which nothing is delivered until `until` (nanoseconds since 1970); past or `None` to go on.
-    #[must_use]
-    pub fn paused_until(&self, until: Option<i64>) -> ConsumerConfig {
-        self.config_paused(until)
     }
 
     /// Whether it is paused at `now`.
@@ -300,33 +241,10 @@ impl Consumer {
         self.pause_end().is_some_and(|end| now < end)
     }
 
-    /// Sets the consumer back (or forward) to `seq`, or to its ack floor when `seq` is 0; what was pending is
-    /// forgotten and consumer sequences start again. Returns the next sequence to be delivered.
-    ///
-    /// # Errors
-    /// 10204 when the deliver policy does not allow it, 10104 when the stream cannot be read.
-    pub fn reset(&mut self, seq: u64, view: &mut View<'_>) -> Result<u64, ApiError> {
-        if seq > SEQUENCE_MAX {
-            let text = format!("sequence {seq} exceeds the maximum of {SEQUENCE_MAX}");
-            return Err(error::CONSUMER_INVALID_RESET.with(text));
-        }
-        self.set_back(seq, view)
-    }
-
-    /// The consumer ends, or its server: tells whom it keeps waiting.
-    pub fn close(&mut self, reason: CloseReason, view: &mut View<'_>) {
-        self.say_closed(reason, view);
-    }
-
     /// Whether its inactivity threshold has passed: the stream deletes it then.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.lifecycle.expired
-    }
-
-    /// It was expired and cannot be deleted now: [`Self::is_expired`] is asked again in a second.
-    pub fn put_off_end(&mut self, now: i64) {
-        self.live_on(now);
     }
 
     /// Whether the consumer is to be kept across a restart: not one that serves a passing client alone.

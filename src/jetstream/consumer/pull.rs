@@ -231,8 +231,8 @@ pub(super) fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 }
 
 impl Consumer {
-    /// Takes a pull request: refuses it, or lets it wait.
-    pub(super) fn take_pull(&mut self, reply: &[u8], headers: &[u8], body: &[u8], view: &mut View<'_>) {
+    /// A pull request came (`$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`).
+    pub fn handle_pull(&mut self, reply: &[u8], headers: &[u8], body: &[u8], view: &mut View<'_>) {
         if reply.is_empty() {
             return;
         }

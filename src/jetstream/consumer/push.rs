@@ -75,8 +75,8 @@ impl Push {
 }
 
 impl Consumer {
-    /// Looks whether somebody listens on the deliver subject.
-    pub(super) fn look_for_interest(&mut self, view: &View<'_>) {
+    /// Interest in the deliver subject may have changed.
+    pub fn handle_interest(&mut self, view: &View<'_>) {
         let Mode::Push(push) = &mut self.mode else { return };
         let (subject, group) = (self.config.deliver_subject.as_bytes(), self.config.deliver_group.as_bytes());
         let active = view.interest.listens(subject, (!group.is_empty()).then_some(group));
@@ -95,8 +95,8 @@ impl Consumer {
         view.outputs.now(to.clone(), to, reply, pull::flow_control_request(), Bytes::new());
     }
 
-    /// Takes the answer to the last flow control request.
-    pub(super) fn take_flow_reply(&mut self, subject: &[u8], headers: &[u8], view: &mut View<'_>) {
+    /// The answer to a flow control request came (`$JS.FC.<stream>.<consumer>.>`).
+    pub fn handle_flow_reply(&mut self, subject: &[u8], headers: &[u8], view: &mut View<'_>) {
         let Mode::Push(push) = &mut self.mode else { return };
         let Some(flow) = &mut push.flow else { return };
         let Some((_, covered)) = flow.request.take_if(|(request, _)| is_answer(request, subject)) else {

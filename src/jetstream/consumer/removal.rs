@@ -31,7 +31,8 @@ pub enum Removed<'a> {
 }
 
 impl Consumer {
-    pub(super) fn take_removed(&mut self, removed: Removed<'_>, view: &mut View<'_>) {
+    /// Records left the stream (the store no longer has them).
+    pub fn handle_removed(&mut self, removed: Removed<'_>, view: &mut View<'_>) {
         match removed {
             Removed::One { seq, subject } => self.take_removed_one(seq, subject, view),
             Removed::Below { first_seq } => self.take_removed_below(first_seq, view),

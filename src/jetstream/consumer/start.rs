@@ -9,6 +9,7 @@ use weir_storage::ReadError;
 
 use super::unacked::Position;
 use super::{Consumer, View};
+use crate::jetstream::stream::config::SEQUENCE_MAX;
 
 /// The last messages of all subjects as a `last_per_subject` consumer found them at its creation, then everything
 /// after `resume`.
@@ -96,9 +97,16 @@ impl Consumer {
         Ok(SkipList { seqs: seqs.into(), resume })
     }
 
-    /// See [`Consumer::reset`].
-    pub(super) fn set_back(&mut self, seq: u64, view: &mut View<'_>) -> Result<u64, ApiError> {
+    /// Sets the consumer back (or forward) to `seq`, or to its ack floor when `seq` is 0; what was pending is
+    /// forgotten and consumer sequences start again. Returns the next sequence to be delivered.
+    ///
+    /// # Errors
+    /// 10204 when the deliver policy does not allow it, 10104 when the stream cannot be read.
+    pub fn reset(&mut self, seq: u64, view: &mut View<'_>) -> Result<u64, ApiError> {
         let refuse = |why: &str| Err(error::CONSUMER_INVALID_RESET.with(why));
+        if seq > SEQUENCE_MAX {
+            return refuse(&format!("sequence {seq} exceeds the maximum of {SEQUENCE_MAX}"));
+        }
         let seq = match (seq, self.config.deliver_policy) {
             (0, _) => self.floor.stream.saturating_add(1),
             (_, DeliverPolicy::All) => seq,

@@ -8,9 +8,9 @@
 use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig};
 use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
 
+use super::stored::RestoreError;
 use super::unacked::Position;
 use super::{Consumer, View};
-use crate::jetstream::restore::RestoreError;
 
 const VERSION: u8 = 1;
 /// Delivered positions are kept so long after they changed at the latest.
@@ -22,7 +22,7 @@ const SPACING: i64 = 20_000_000;
 /// How long a state that the store refused waits before it is staged again.
 const RETRY: i64 = 100_000_000;
 /// Most bytes of the state of a consumer without pending messages: nine numbers and the version.
-pub(in crate::jetstream) const BARE_STATE_MAX: usize = 96;
+pub(super) const BARE_STATE_MAX: usize = 96;
 
 /// What of the state is not yet kept.
 #[derive(Debug)]

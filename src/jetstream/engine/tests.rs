@@ -19,8 +19,9 @@ use weir_protocol::{header, subject};
 use weir_storage::simulated::Simulated;
 use weir_storage::{LogId, Options, Store};
 
+use super::subscriptions::API_FILTERS;
 use super::*;
-use crate::jetstream::output::Message;
+use crate::jetstream::output::{Hearing, Message};
 use crate::sys::random::Random;
 
 /// 2024-01-01T00:00:00Z.

@@ -4,57 +4,16 @@
 //! memory. The state behind plain deliveries and acknowledgements is promised to nobody: refused, it waits and is tried
 //! again.
 
-use std::collections::BTreeSet;
-
-use bytes::Bytes;
-use weir_protocol::jetstream::ack;
-use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig};
+use weir_protocol::jetstream::consumer::ConsumerConfig;
 use weir_protocol::jetstream::error::{self, ApiError};
-use weir_protocol::jetstream::json;
-use weir_storage::{LogId, Store};
+use weir_storage::Store;
 
-use super::consumer::{BARE_STATE_MAX, CloseReason, Consumer, Interest, View};
-use super::context::{Context, context};
-use super::engine::Engine;
-use super::input::Tag;
-use super::output::{Hearing, Outputs};
-use super::stream::Stream;
-
-/// What the keys of all that is kept of consumers start with.
-pub(super) const PREFIX: &[u8] = b"consumer/";
-/// Attribute of a stream's log: the configuration of a consumer as JSON, its name following.
-const CONFIG_KEY: &[u8] = b"consumer/config/";
-/// Attribute of a stream's log: when a consumer was created, its name following.
-const CREATED_KEY: &[u8] = b"consumer/created/";
-/// Attribute of a stream's log: the state of a consumer, its name following.
-const STATE_KEY: &[u8] = b"consumer/state/";
-
-fn key(prefix: &[u8], name: &str) -> Vec<u8> {
-    [prefix, name.as_bytes()].concat()
-}
-
-fn store_failed(error: impl std::fmt::Display) -> ApiError {
-    error::CONSUMER_STORE_FAILED.with(error)
-}
-
-/// Stages all that a restart needs of a new consumer, or nothing of it.
-pub(super) fn stage_consumer(consumer: &Consumer, log: LogId, store: &mut Store) -> Result<(), ApiError> {
-    if !consumer.is_kept() {
-        return Ok(());
-    }
-    let created = consumer.created().to_le_bytes();
-    let text = json::encode(consumer.config());
-    let mut attributes = vec![(CONFIG_KEY, text.into_bytes()), (CREATED_KEY, created.to_vec())];
-    attributes.extend(consumer.whole_state().map(|state| (STATE_KEY, state)));
-    let attributes: Vec<_> =
-        attributes.into_iter().map(|(prefix, value)| (key(prefix, consumer.name()), value)).collect();
-    let bytes = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
-    store.admits(attributes.len(), bytes).map_err(store_failed)?;
-    for (key, value) in attributes {
-        store.set_attribute(log, &key, &value).map_err(store_failed)?;
-    }
-    Ok(())
-}
+use super::Engine;
+use super::subscriptions::of_consumer;
+use crate::jetstream::consumer::{CloseReason, Consumer, Interest, View, stored};
+use crate::jetstream::context::{Context, context};
+use crate::jetstream::output::Outputs;
+use crate::jetstream::stream::Stream;
 
 /// The occasion on which states are staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,34 +26,9 @@ pub(super) enum When {
     Stopping,
 }
 
-/// What is kept of a consumer.
-pub(super) struct Kept {
-    pub(super) config: Option<Bytes>,
-    pub(super) created: Option<i64>,
-    pub(super) state: Option<Bytes>,
-}
-
-pub(super) fn read_consumer(name: &str, log: LogId, store: &Store) -> Kept {
-    let created = store.attribute(log, &key(CREATED_KEY, name));
-    Kept {
-        config: store.attribute(log, &key(CONFIG_KEY, name)),
-        created: created.and_then(|bytes| bytes[..].try_into().ok()).map(i64::from_le_bytes),
-        state: store.attribute(log, &key(STATE_KEY, name)),
-    }
-}
-
-/// The names of the consumers of which something is kept.
-pub(super) fn kept_consumers(log: LogId, store: &Store) -> BTreeSet<String> {
-    let names = |prefix: &'static [u8]| {
-        let keys = store.attributes(log, prefix).into_iter();
-        keys.filter_map(|(key, _)| Some(String::from_utf8_lossy(key.strip_prefix(prefix)?).into_owned()))
-    };
-    [CONFIG_KEY, CREATED_KEY, STATE_KEY].into_iter().flat_map(names).collect()
-}
-
 impl Stream {
     /// Calls one of the stream's consumers.
-    pub(super) fn with_consumer<T>(
+    pub(in crate::jetstream) fn with_consumer<T>(
         &mut self,
         id: u64,
         context: &mut Context<'_>,
@@ -115,7 +49,7 @@ impl Stream {
             When::Stopping => consumer.unkept_state(),
         };
         let Some(state) = state else { return };
-        match store.set_attribute(self.log, &key(STATE_KEY, consumer.name()), &state) {
+        match stored::stage_state(consumer, &state, self.log, store) {
             Ok(()) => consumer.state_staged(now, outputs),
             Err(error) => {
                 if consumer.state_refused(now) {
@@ -129,7 +63,7 @@ impl Stream {
 
 impl Engine {
     /// Calls a consumer, and marks it to be driven.
-    pub(super) fn with_consumer(
+    pub(in crate::jetstream) fn with_consumer(
         &mut self,
         id: u64,
         now: i64,
@@ -228,24 +162,22 @@ impl Engine {
     }
 
     /// Takes a consumer in and asks to hear what concerns it; returns its id.
-    pub(super) fn host(&mut self, log: u32, consumer: Consumer) -> u64 {
+    pub(in crate::jetstream) fn add_consumer(&mut self, log: u32, consumer: Consumer) -> u64 {
         let id = self.next_consumer;
         self.next_consumer += 1;
         let Some(stream) = self.streams.get_mut(&log) else { return id };
-        let hearings = hearings(id, &stream.config.name, consumer.name(), consumer.config());
+        let filters = of_consumer(id, &stream.config.name, consumer.name(), consumer.config());
         stream.consumer_ids.insert(consumer.name().to_owned(), id);
         stream.consumers.insert(id, consumer);
         self.consumers.insert(id, log);
-        for (filter, tag) in hearings {
-            self.outputs.hear(subscribe(filter, tag));
-        }
+        self.change_subscriptions(&[], &filters);
         self.touched_consumers.insert(id);
         self.touch(log);
         id
     }
 
     /// Takes another configuration for a consumer, once it is staged.
-    pub(super) fn update_consumer(
+    pub(in crate::jetstream) fn update_consumer(
         &mut self,
         log: u32,
         id: u64,
@@ -256,27 +188,18 @@ impl Engine {
         let Some(stream) = self.streams.get_mut(&log) else { return Ok(()) };
         let name = stream.config.name.clone();
         let Some(consumer) = stream.consumers.get(&id) else { return Ok(()) };
-        if consumer.is_kept() {
-            let text = json::encode(&config);
-            let kept = store.set_attribute(stream.log, &key(CONFIG_KEY, consumer.name()), text.as_bytes());
-            kept.map_err(store_failed)?;
-        }
-        let before = hearings(id, &name, consumer.name(), consumer.config());
-        let after = hearings(id, &name, consumer.name(), &config);
+        stored::stage_config(consumer, &config, stream.log, store)?;
+        let before = of_consumer(id, &name, consumer.name(), consumer.config());
+        let after = of_consumer(id, &name, consumer.name(), &config);
         let mut context = context!(self, now, store, interest);
         stream.with_consumer(id, &mut context, |consumer, view| consumer.update(config, view));
-        for (filter, tag) in before.iter().filter(|each| !after.contains(each)) {
-            self.outputs.hear(unsubscribe(filter.clone(), *tag));
-        }
-        for (filter, tag) in after.iter().filter(|each| !before.contains(each)) {
-            self.outputs.hear(subscribe(filter.clone(), *tag));
-        }
+        self.change_subscriptions(&before, &after);
         self.touched_consumers.insert(id);
         Ok(())
     }
 
     /// Sets a consumer back ([`Consumer::reset`]); what is answered is staged.
-    pub(super) fn set_consumer_back(
+    pub(in crate::jetstream) fn set_consumer_back(
         &mut self,
         log: u32,
         id: u64,
@@ -286,17 +209,14 @@ impl Engine {
         let (now, store, interest) = context;
         let Some(stream) = self.streams.get_mut(&log) else { return Err(error::CONSUMER_NOT_FOUND.error()) };
         let Some(consumer) = stream.consumers.get(&id) else { return Err(error::CONSUMER_NOT_FOUND.error()) };
-        let (is_kept, key) = (consumer.is_kept(), key(STATE_KEY, consumer.name()));
-        if is_kept {
-            store.admits(1, key.len() + BARE_STATE_MAX).map_err(store_failed)?;
-        }
+        stored::admits_bare_state(consumer, store)?;
         let mut context = context!(self, now, store, interest);
         let reset = stream.with_consumer(id, &mut context, |consumer, view| consumer.reset(seq, view));
         let seq = reset.ok_or_else(|| error::CONSUMER_NOT_FOUND.error())??;
-        if let Some(consumer) = stream.consumers.get_mut(&id).filter(|_| is_kept)
+        if let Some(consumer) = stream.consumers.get_mut(&id).filter(|consumer| consumer.is_kept())
             && let Some(state) = consumer.whole_state()
         {
-            store.set_attribute(stream.log, &key, &state).map_err(store_failed)?;
+            stored::stage_state(consumer, &state, stream.log, store).map_err(stored::refused)?;
             consumer.state_staged(now, &mut self.outputs);
         }
         self.touched_consumers.insert(id);
@@ -307,7 +227,7 @@ impl Engine {
     ///
     /// # Errors
     /// 10104 when the store does not take it; the consumer goes on then.
-    pub(super) fn delete_consumer(
+    pub(in crate::jetstream) fn delete_consumer(
         &mut self,
         log: u32,
         id: u64,
@@ -317,7 +237,7 @@ impl Engine {
     ) -> Result<(), ApiError> {
         let Some(stream) = self.streams.get(&log) else { return Ok(()) };
         let Some(consumer) = stream.consumers.get(&id) else { return Ok(()) };
-        forget_consumer(consumer.name(), stream.log, store)?;
+        stored::forget(consumer.name(), stream.log, store)?;
         self.end_consumer(log, id, now, store, interest);
         Ok(())
     }
@@ -331,69 +251,22 @@ impl Engine {
         stream.consumer_ids.remove(consumer.name());
         self.consumers.remove(&id);
         self.touched_consumers.remove(&id);
-        let hearings = hearings(id, &stream.config.name, consumer.name(), consumer.config());
-        for (filter, tag) in hearings {
-            self.outputs.hear(unsubscribe(filter, tag));
-        }
+        let filters = of_consumer(id, &stream.config.name, consumer.name(), consumer.config());
+        self.change_subscriptions(&filters, &[]);
         self.touch(log);
     }
 
     /// Ends the consumers of a stream whose log, and all that was kept in it, is dropped.
-    pub(super) fn end_consumers(&mut self, log: u32, now: i64, store: &mut Store, interest: &dyn Interest) {
+    pub(in crate::jetstream) fn end_consumers(
+        &mut self,
+        log: u32,
+        now: i64,
+        store: &mut Store,
+        interest: &dyn Interest,
+    ) {
         let Some(stream) = self.streams.get(&log) else { return };
         for id in stream.consumers.keys().copied().collect::<Vec<_>>() {
             self.end_consumer(log, id, now, store, interest);
         }
     }
-}
-
-/// Stages that nothing is kept of a consumer: all of it, or nothing.
-pub(super) fn forget_consumer(name: &str, log: LogId, store: &mut Store) -> Result<(), ApiError> {
-    let keys = [CONFIG_KEY, CREATED_KEY, STATE_KEY].map(|prefix| key(prefix, name));
-    let kept: Vec<_> = keys.into_iter().filter(|key| store.attribute(log, key).is_some()).collect();
-    if kept.is_empty() {
-        return Ok(());
-    }
-    store.admits(kept.len(), kept.iter().map(Vec::len).sum()).map_err(store_failed)?;
-    for key in kept {
-        store.remove_attribute(log, &key).map_err(store_failed)?;
-    }
-    Ok(())
-}
-
-fn subscribe(filter: String, tag: Tag) -> Hearing {
-    let filter = Bytes::from(filter);
-    if matches!(tag, Tag::Interest(_)) {
-        Hearing::Watch { subject: filter, tag }
-    } else {
-        Hearing::Subscribe { filter, tag }
-    }
-}
-
-fn unsubscribe(filter: String, tag: Tag) -> Hearing {
-    if matches!(tag, Tag::Interest(_)) {
-        Hearing::Unwatch { tag }
-    } else {
-        Hearing::Unsubscribe { filter: Bytes::from(filter), tag }
-    }
-}
-
-/// What a consumer listens to.
-fn hearings(id: u64, stream: &str, name: &str, config: &ConsumerConfig) -> Vec<(String, Tag)> {
-    let mut filters = vec![
-        (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"), Tag::Pull(id)),
-        (format!("$JS.API.CONSUMER.RESET.{stream}.{name}"), Tag::Reset(id)),
-    ];
-    if !matches!(config.ack_policy, AckPolicy::None | AckPolicy::FlowControl) {
-        let prefix = String::from_utf8_lossy(ack::PREFIX);
-        filters.push((format!("{prefix}{stream}.{name}.>"), Tag::Ack(id)));
-        filters.push((format!("{prefix}*.*.{stream}.{name}.>"), Tag::Ack(id)));
-    }
-    if config.flow_control {
-        filters.push((format!("$JS.FC.{stream}.{name}.>"), Tag::Flow(id)));
-    }
-    if config.is_push() {
-        filters.push((config.deliver_subject.clone(), Tag::Interest(id)));
-    }
-    filters
 }

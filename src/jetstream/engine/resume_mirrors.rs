@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use weir_protocol::jetstream::stream::StorageType;
 use weir_storage::Store;
 
-use super::consumer::Interest;
-use super::context::context;
-use super::engine::Engine;
-use super::stream::config::{HOLD, UNUSED};
+use super::Engine;
+use crate::jetstream::consumer::Interest;
+use crate::jetstream::context::context;
+use crate::jetstream::stream::config::{HOLD, UNUSED};
 
 /// Ranges in one note; a mirror that has seen more restarts keeps the newest.
 const RANGES_MAX: usize = 1000;

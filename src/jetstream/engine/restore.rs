@@ -9,56 +9,25 @@ use weir_protocol::jetstream::consumer::ConsumerConfig;
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::json;
 use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
-use weir_storage::{LogId, ReadError, StageError, Store};
+use weir_storage::{LogId, Store};
 
-use super::consumer::{Consumer, Interest};
-use super::context::{Context, context};
-use super::engine::Engine;
-use super::hosting;
-use super::stream::{CONFIG_KEY, CREATED_KEY, Stream, stage_stream};
+use super::Engine;
+use crate::jetstream::consumer::stored::{self, RestoreError};
+use crate::jetstream::consumer::{Consumer, Interest};
+use crate::jetstream::context::{Context, context};
+use crate::jetstream::stream::{CONFIG_KEY, CREATED_KEY, Stream, stage_stream};
 
 /// Before what failed in passing is tried again, in nanoseconds.
 const RETRY: i64 = 1_000_000_000;
 
-/// Why a stream or consumer could not be brought back.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// What is kept of it is damaged.
-    #[error("{0}")]
-    Damaged(String),
-    /// The store cannot be read or written now.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl From<ReadError> for RestoreError {
-    fn from(error: ReadError) -> Self {
-        if matches!(error, ReadError::Unavailable(_)) {
-            Self::Unavailable(error.to_string())
-        } else {
-            Self::Damaged(error.to_string())
-        }
-    }
-}
-
-impl From<StageError> for RestoreError {
-    fn from(error: StageError) -> Self {
-        if let StageError::Unreadable(error) = error {
-            error.into()
-        } else {
-            Self::Unavailable(error.to_string())
-        }
-    }
-}
-
 /// A stream that is kept and not served.
 #[derive(Debug)]
-pub(super) struct Offline {
+pub(in crate::jetstream) struct Offline {
     /// Its name, or its log's number when the name is lost.
-    pub(super) name: String,
-    pub(super) reason: String,
+    pub(in crate::jetstream) name: String,
+    pub(in crate::jetstream) reason: String,
     /// What it was configured as, where that can be read.
-    pub(super) config: Option<StreamConfig>,
+    pub(in crate::jetstream) config: Option<StreamConfig>,
     retry_at: Option<i64>,
 }
 
@@ -149,7 +118,7 @@ impl Engine {
         );
         let log = if config.storage == StorageType::Memory && config.mirror.is_some() {
             // A mirror's sequences are its origin's: an empty one begins again under a new log.
-            let kept = store.attributes(log, hosting::PREFIX);
+            let kept = store.attributes(log, stored::PREFIX);
             stage_stream(&config, created, &kept, Some(log), store)?
         } else {
             log
@@ -157,7 +126,7 @@ impl Engine {
         let mut context = context!(self, now, store, interest);
         let mut stream = Stream::restore(log, config, created, &mut context)?;
         let mut consumers = Vec::new();
-        for name in hosting::kept_consumers(log, store) {
+        for name in stored::names(log, store) {
             let mut context = context!(self, now, store, interest);
             match restore_consumer(&name, &stream, &mut context) {
                 Ok(consumer) => consumers.push(consumer),
@@ -173,19 +142,19 @@ impl Engine {
         self.streams.insert(log.0, stream);
         self.listen(log.0, None);
         for consumer in consumers {
-            self.host(log.0, consumer);
+            self.add_consumer(log.0, consumer);
         }
         Ok(log.0)
     }
 
     /// The log of a stream that is offline.
-    pub(super) fn find_offline(&self, name: &str) -> Option<(LogId, &Offline)> {
+    pub(in crate::jetstream) fn find_offline(&self, name: &str) -> Option<(LogId, &Offline)> {
         let found = self.offline.iter().find(|(_, offline)| offline.name == name);
         found.map(|(log, offline)| (LogId(*log), offline))
     }
 
     /// Subjects of streams that are offline: nobody else may take them.
-    pub(super) fn offline_subjects(&self) -> impl Iterator<Item = &String> {
+    pub(in crate::jetstream) fn offline_subjects(&self) -> impl Iterator<Item = &String> {
         self.offline
             .values()
             .filter_map(|offline| offline.config.as_ref())
@@ -193,15 +162,24 @@ impl Engine {
     }
 
     /// Deletes what is kept of a consumer that is offline.
-    pub(super) fn forget_offline(&mut self, log: u32, name: &str, store: &mut Store) -> Result<(), ApiError> {
+    pub(in crate::jetstream) fn forget_offline(
+        &mut self,
+        log: u32,
+        name: &str,
+        store: &mut Store,
+    ) -> Result<(), ApiError> {
         let Some(stream) = self.streams.get_mut(&log) else { return Ok(()) };
-        hosting::forget_consumer(name, stream.log, store)?;
+        stored::forget(name, stream.log, store)?;
         stream.offline_consumers.remove(name);
         Ok(())
     }
 
     /// Deletes what is kept of a stream that is offline; `None` when there is none of this name.
-    pub(super) fn delete_offline(&mut self, name: &str, store: &mut Store) -> Option<Result<(), ApiError>> {
+    pub(in crate::jetstream) fn delete_offline(
+        &mut self,
+        name: &str,
+        store: &mut Store,
+    ) -> Option<Result<(), ApiError>> {
         let (log, _) = self.find_offline(name)?;
         let dropped = store.drop_log(log).map_err(|error| error::STREAM_DELETE.with(error));
         if dropped.is_ok() {
@@ -228,7 +206,7 @@ fn restore_consumer(
     stream: &Stream,
     context: &mut Context<'_>,
 ) -> Result<Consumer, RestoreError> {
-    let kept = hosting::read_consumer(name, stream.log, context.store);
+    let kept = stored::read(name, stream.log, context.store);
     let Some(text) = kept.config else {
         return Err(RestoreError::Damaged("its configuration is lost".to_owned()));
     };
@@ -249,14 +227,14 @@ fn restore_consumer(
 
 impl Stream {
     /// What is answered to a request to a consumer that is offline.
-    pub(super) fn offline_consumer(&self, name: &str) -> Option<ApiError> {
+    pub(in crate::jetstream) fn offline_consumer(&self, name: &str) -> Option<ApiError> {
         self.offline_consumers.get(name).map(|reason| error::CONSUMER_OFFLINE_REASON.with(reason))
     }
 }
 
 impl Offline {
     /// What is answered to a request to it.
-    pub(super) fn error(&self) -> ApiError {
+    pub(in crate::jetstream) fn error(&self) -> ApiError {
         error::STREAM_OFFLINE_REASON.with(&self.reason)
     }
 }

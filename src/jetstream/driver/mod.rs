@@ -7,35 +7,29 @@
 //! All that the engine must not know is here: time, threads, the broker, back-pressure, and what to do when a sync fails.
 //! No decision about a stream or a consumer is.
 
-use std::collections::BTreeMap;
+mod inbox;
+mod subscriptions;
+mod waiting;
+
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
-use weir_protocol::jetstream::error::STREAM_TOO_MANY_REQUESTS;
-use weir_protocol::jetstream::json;
-use weir_protocol::jetstream::publish::PubAck;
 use weir_storage::{Disk, OpenError, Options, Store};
 
-use super::consumer::Interest;
 use super::context::EngineConfig;
 use super::engine::Engine;
-use super::input::{Input, Tag};
-use super::output::{Hearing, Message};
-use crate::broker::{Broker, InterestWatch, InternalMessage, InternalSink, InternalSub, ServerMessage};
+use super::output::Message;
+use crate::broker::{Broker, ServerMessage};
 use crate::sys::clock::SharedClock;
 use crate::sys::task;
+use inbox::Inbox;
+use subscriptions::Subscriptions;
+use waiting::Waiting;
 
 /// What is staged goes to the journal at this size at the latest, or at a quarter of a journal file.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// Bytes of answers that may wait for the journal: beyond them no input is taken until some have left.
-const WAITING_BYTES_MAX: usize = 64 << 20;
-/// Bytes that may wait in the inbox; beyond them publishes are refused with 10167, as nats-server does at this size.
-const INBOX_BYTES_MAX: usize = 128 << 20;
-/// What a waiting message costs besides its own bytes.
-const INBOX_MESSAGE_BYTES: usize = 192;
 /// The longest sleep: wall time may be set while the driver sleeps towards a timeout.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// From this pressure on the journal is ahead of redb and turns are slowed down.
@@ -99,12 +93,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         store,
         read_at: config.clock.monotonic(),
         clock: config.clock,
-        hearing: Hearings {
-            broker: broker.clone(),
-            inbox: Arc::clone(&inbox),
-            subscriptions: BTreeMap::new(),
-            watches: BTreeMap::new(),
-        },
+        subscriptions: Subscriptions::new(broker.clone(), Arc::clone(&inbox)),
         broker,
         inbox: Arc::clone(&inbox),
         last_now: 0,
@@ -138,7 +127,7 @@ struct Worker {
     clock: SharedClock,
     broker: Broker,
     inbox: Arc<Inbox>,
-    hearing: Hearings,
+    subscriptions: Subscriptions,
     /// The answers that wait for the journal.
     waiting: Arc<Waiting>,
     chunk_bytes_max: usize,
@@ -218,11 +207,12 @@ impl Worker {
     }
 
     /// Lets everything out that the engine has to say: changes of what it hears, what may be sent now, and behind the
-    /// journal what must wait.
+    /// journal what must wait. Here acknowledgements of publishes are released: by the closure that the journal's thread
+    /// calls once what they speak of is synced.
     fn release(&mut self) {
         let outputs = self.engine.outputs();
         for change in outputs.take_hearing() {
-            self.hearing.change(change);
+            self.subscriptions.change(change);
         }
         self.broker.publish_all(outputs.take_now().iter().map(routed));
         let bytes = outputs.held_bytes();
@@ -260,7 +250,7 @@ impl Worker {
         self.broker.publish_all(outputs.take_now().iter().map(routed));
         let failed: Vec<_> = outputs.take_held().into_iter().filter_map(|held| held.failed(reason)).collect();
         self.broker.publish_all(failed.iter().map(routed));
-        self.hearing.forget_all();
+        self.subscriptions.forget_all();
         self.engine = Engine::new(self.config.clone());
         self.restore();
         tracing::warn!("JetStream writes again; it goes on from what was acknowledged");
@@ -270,7 +260,7 @@ impl Worker {
         let now = self.now();
         self.engine.shutdown(now, &mut self.store, &self.broker);
         self.release();
-        self.hearing.forget_all();
+        self.subscriptions.forget_all();
         self.store.close()
     }
 
@@ -309,213 +299,10 @@ impl Worker {
     }
 }
 
-/// How much waits for the journal, in bytes of answers.
-#[derive(Debug, Default)]
-struct Waiting {
-    bytes: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts answers of `bytes` until what is returned is dropped.
-    fn place(self: &Arc<Self>, bytes: usize) -> Place {
-        *self.lock() += bytes;
-        Place { waiting: Arc::clone(self), bytes }
-    }
-
-    /// Returns once there is room for more. The journal needs nothing of this thread to get there.
-    fn wait_for_room(&self) {
-        let mut waiting = self.lock();
-        while *waiting > WAITING_BYTES_MAX {
-            waiting = self.freed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// The place of answers among those that wait.
-struct Place {
-    waiting: Arc<Waiting>,
-    bytes: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut waiting = self.waiting.lock();
-        *waiting = waiting.saturating_sub(self.bytes);
-        drop(waiting);
-        self.waiting.freed.notify_one();
-    }
-}
-
 /// A message as the broker takes it.
 fn routed(message: &Message) -> ServerMessage<'_> {
     let Message { to, subject, reply, headers, payload, .. } = message;
     ServerMessage { to, subject, reply, headers, payload }
-}
-
-impl Interest for Broker {
-    fn has(&self, subject: &[u8]) -> bool {
-        self.has_interest(subject)
-    }
-
-    fn listens(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
-        self.has_literal_interest(subject, queue)
-    }
-}
-
-/// What the engine hears, as the broker knows it.
-struct Hearings {
-    broker: Broker,
-    inbox: Arc<Inbox>,
-    subscriptions: BTreeMap<(Tag, Bytes), InternalSub>,
-    watches: BTreeMap<Tag, InterestWatch>,
-}
-
-impl Hearings {
-    fn change(&mut self, change: Hearing) {
-        match change {
-            Hearing::Subscribe { filter, tag } => {
-                let sink = Arc::new(Sink { inbox: Arc::clone(&self.inbox), tag });
-                let subscription = self.broker.subscribe_internal(&filter, 0, sink);
-                self.subscriptions.insert((tag, filter), subscription);
-            }
-            Hearing::Unsubscribe { filter, tag } => {
-                self.subscriptions.remove(&(tag, filter));
-            }
-            Hearing::Watch { subject, tag } => {
-                let inbox = Arc::clone(&self.inbox);
-                let changed = Arc::new(move || inbox.push(Input::InterestChanged { tag }, 0));
-                self.watches.insert(tag, self.broker.watch_interest(&subject, changed));
-                // Somebody may have come between the engine's look and this watch.
-                self.inbox.push(Input::InterestChanged { tag }, 0);
-            }
-            Hearing::Unwatch { tag } => {
-                self.watches.remove(&tag);
-            }
-        }
-    }
-
-    fn forget_all(&mut self) {
-        self.subscriptions.clear();
-        self.watches.clear();
-    }
-}
-
-/// Takes messages of one subscription into the inbox.
-#[derive(Debug)]
-struct Sink {
-    inbox: Arc<Inbox>,
-    tag: Tag,
-}
-
-impl InternalSink for Sink {
-    fn push(&self, message: InternalMessage) {
-        let InternalMessage { subject, reply, headers, payload, .. } = message;
-        let bytes = subject.len() + reply.len() + headers.len() + payload.len() + INBOX_MESSAGE_BYTES;
-        self.inbox.push_bounded(Input::Message { tag: self.tag, subject, reply, headers, payload }, bytes);
-    }
-
-    fn flush(&self) {
-        self.inbox.wake();
-    }
-}
-
-/// What waits for the driver. Pushed by connections and workers, taken by the driver alone.
-struct Inbox {
-    queue: Mutex<Queue>,
-    ready: Condvar,
-    broker: Broker,
-}
-
-#[derive(Default)]
-struct Queue {
-    inputs: Vec<Input>,
-    bytes: usize,
-    /// Somebody has news: inputs are complete for now, or the store has something to say.
-    woken: bool,
-    closed: bool,
-    /// The driver sleeps and wants to be notified.
-    asleep: bool,
-}
-
-impl Inbox {
-    fn new(broker: Broker) -> Self {
-        Self { queue: Mutex::default(), ready: Condvar::new(), broker }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, input: Input, bytes: usize) {
-        let mut queue = self.lock();
-        queue.inputs.push(input);
-        queue.bytes += bytes;
-        self.notify(queue);
-    }
-
-    /// Does not wake the driver: the publisher's `flush` does, once for all it read.
-    fn push_bounded(&self, input: Input, bytes: usize) {
-        let mut queue = self.lock();
-        if queue.bytes + bytes <= INBOX_BYTES_MAX && !queue.closed {
-            queue.inputs.push(input);
-            queue.bytes += bytes;
-            return;
-        }
-        drop(queue);
-        if let Input::Message { reply, .. } = input
-            && !reply.is_empty()
-        {
-            let body =
-                json::encode(&PubAck { error: Some(STREAM_TOO_MANY_REQUESTS.error()), ..PubAck::default() });
-            let headers = b"NATS/1.0 429 Too Many Requests\r\n\r\n";
-            self.broker.publish(&reply, &reply, b"", headers, &Bytes::from(body));
-        }
-    }
-
-    fn wake(&self) {
-        self.notify(self.lock());
-    }
-
-    fn close(&self) {
-        let mut queue = self.lock();
-        queue.closed = true;
-        self.notify(queue);
-    }
-
-    fn notify(&self, mut queue: MutexGuard<'_, Queue>) {
-        queue.woken = true;
-        let asleep = queue.asleep;
-        drop(queue);
-        if asleep {
-            self.ready.notify_one();
-        }
-    }
-
-    /// Fills the empty `batch` with all that waits, after sleeping up to `sleep` if there is no news. False once closed
-    /// and empty.
-    fn take(&self, batch: &mut Vec<Input>, sleep: Duration) -> bool {
-        let mut queue = self.lock();
-        if !queue.woken && !queue.closed && !sleep.is_zero() {
-            queue.asleep = true;
-            queue = self.ready.wait_timeout(queue, sleep).unwrap_or_else(PoisonError::into_inner).0;
-            queue.asleep = false;
-        }
-        queue.woken = false;
-        std::mem::swap(&mut queue.inputs, batch);
-        queue.bytes = 0;
-        !queue.closed || !batch.is_empty()
-    }
-}
-
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for DriverConfig {
@@ -524,29 +311,5 @@ impl fmt::Debug for DriverConfig {
             .field("disk", &self.disk)
             .field("engine", &self.engine)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inputs_wait_while_too_many_answers_wait_for_the_journal() {
-        let waiting = Arc::new(Waiting::default());
-        let (small, large) = (waiting.place(10), waiting.place(WAITING_BYTES_MAX));
-        let waiter = Arc::clone(&waiting);
-        let (done, is_done) = std::sync::mpsc::channel();
-        let thread = task::thread("waiter", move || {
-            waiter.wait_for_room();
-            done.send(()).expect("the test waits");
-        })
-        .expect("a thread");
-        assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "no room yet");
-        drop(small);
-        is_done.recv().expect("there is room: the limit itself may wait");
-        thread.join().expect("it ends");
-        drop(large);
-        assert_eq!(*waiting.lock(), 0);
     }
 }
