@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use weir_protocol::header;
-use weir_protocol::jetstream::api::REQUIRED_API_LEVEL;
+use weir_protocol::jetstream::api::exceeds_level;
 use weir_protocol::jetstream::json::{self, Timestamp};
 use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::{LogId, Store};
@@ -73,14 +72,7 @@ impl Context<'_> {
 
     /// Whether a request asks for more than this server has.
     pub(super) fn lacks_level(&self, headers: &[u8]) -> bool {
-        if headers.is_empty() {
-            return false;
-        }
-        let Some(level) = header::get(headers, REQUIRED_API_LEVEL).filter(|level| !level.is_empty()) else {
-            return false;
-        };
-        let level = std::str::from_utf8(level).ok().and_then(|level| level.trim().parse::<i64>().ok());
-        level.is_none_or(|level| level > i64::from(self.config.api_level))
+        exceeds_level(headers, self.config.api_level)
     }
 
     /// Tells whoever listens what happened; the body is made only if somebody does.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::ApiError;
 use super::direct::StoredMessage;
 use super::stream::{StreamConfig, StreamInfo};
-use crate::json_struct;
+use crate::{header, json_struct};
 
 /// What every API subject starts with.
 pub const PREFIX: &str = "$JS.API.";
@@ -21,6 +21,20 @@ pub const LIST_LIMIT: usize = 256;
 pub const SUBJECTS_LIMIT: usize = 100_000;
 /// Request header: the API level the server must have.
 pub const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";
+
+/// Whether a request with these headers asks for a higher API level than `level`. One that is no number is higher than
+/// any; an empty one asks for nothing.
+#[must_use]
+pub fn exceeds_level(headers: &[u8], level: u32) -> bool {
+    if headers.is_empty() {
+        return false;
+    }
+    let asked = header::get(headers, REQUIRED_API_LEVEL).filter(|asked| !asked.is_empty());
+    asked.is_some_and(|asked| {
+        let asked = std::str::from_utf8(asked).ok().and_then(|asked| asked.parse::<i64>().ok());
+        asked.is_none_or(|asked| asked > i64::from(level))
+    })
+}
 
 json_struct! {
     /// What every response starts with.
@@ -448,6 +462,18 @@ mod tests {
             ("x", ApiCall::Unknown),
         ] {
             assert_eq!(ApiCall::parse(subject), call, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_required_level_is_a_number_up_to_the_servers() {
+        assert!(!exceeds_level(b"", 0));
+        assert!(!exceeds_level(b"NATS/1.0\r\nX: 9\r\n\r\n", 0));
+        for (asked, exceeds) in
+            [("", false), ("0", false), ("2", false), ("3", true), ("-1", false), ("two", true), ("2 ", true)]
+        {
+            let headers = format!("NATS/1.0\r\n{REQUIRED_API_LEVEL}: {asked}\r\n\r\n");
+            assert_eq!(exceeds_level(headers.as_bytes(), 2), exceeds, "{asked:?}");
         }
     }
 

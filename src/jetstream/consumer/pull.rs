@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use weir_protocol::duration;
-use weir_protocol::header;
+use weir_protocol::jetstream::api::exceeds_level;
 use weir_protocol::jetstream::pull::{self, Pull};
 
 use super::{Consumer, Interest, Mode, View};
@@ -253,7 +253,7 @@ impl Consumer {
         if matches!(self.mode, Mode::Push(_)) {
             return Err(pull::status(409, "Consumer is push based"));
         }
-        if !level_is_supported(headers, view.api_level) {
+        if exceeds_level(headers, view.api_level) {
             return Err(pull::status(412, "Required Api Level"));
         }
         let bad = |why: &str| pull::status(400, &format!("Bad Request - {why}"));
@@ -342,16 +342,4 @@ impl Consumer {
     pub(super) fn position(&self) -> (u64, u64) {
         (self.delivered.consumer, self.next_seq.saturating_sub(1))
     }
-}
-
-/// Whether a request's `Nats-Required-Api-Level` is at most `level`.
-fn level_is_supported(headers: &[u8], level: u32) -> bool {
-    if headers.is_empty() {
-        return true;
-    }
-    header::get(headers, "Nats-Required-Api-Level").is_none_or(|wanted| {
-        let wanted: Option<i64> =
-            std::str::from_utf8(wanted).ok().and_then(|wanted| wanted.trim().parse().ok());
-        wanted.is_some_and(|wanted| wanted <= i64::from(level))
-    })
 }

@@ -32,7 +32,9 @@ fn refusals_come_in_order_and_word_for_word() {
     let level = b"NATS/1.0\r\nNats-Required-Api-Level: 5\r\n\r\n";
     let said = world.with(&mut consumer, |consumer, view| consumer.handle_pull(b"r", level, b"1", view));
     assert_eq!(said, ["r: 412 Required Api Level"]);
-    assert_eq!(world.pull(&mut consumer, "r", "2"), ["r: 1/1 x1 +0"]);
+    let none = b"NATS/1.0\r\nNats-Required-Api-Level: \r\n\r\n";
+    let said = world.with(&mut consumer, |consumer, view| consumer.handle_pull(b"r", none, b"2", view));
+    assert_eq!(said, ["r: 1/1 x1 +0"], "an empty level asks for nothing");
     assert_eq!(world.pull(&mut consumer, "s", "1"), ["s: 409 Exceeded MaxWaiting"]);
     let patient = r#"{"batch":1,"expires":1000000000,"idle_heartbeat":500000000}"#;
     assert_eq!(world.pull(&mut consumer, "s", patient), SILENT, "its client misses the heartbeats");
