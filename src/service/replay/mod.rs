@@ -1,7 +1,8 @@
 //! Replay: a recording published again, once and in order, with its recorded spacing times a factor.
 //!
-//! Three stages hand messages on through bounded channels: a *reader* task takes the recording's stream in batches by
-//! direct get, the *pacer* thread lets each message go when it is due, a *publisher* task sends it. Reading runs ahead and
+//! Three stages, a file each, hand messages on through bounded channels: a *reader* task takes the recording's stream in
+//! batches by direct get, the *pacer* thread lets each message go when the *schedule* says that it is due, a *publisher* task
+//! sends it. Reading runs ahead and
 //! depends on no acknowledgement, so a replay may be as slow as it likes. It ends at the message that was the recording's
 //! last when the replay began: replaying onto a subject that is being recorded cannot run for ever.
 //!
@@ -10,50 +11,26 @@
 
 mod pacer;
 pub mod position;
+mod publisher;
+mod reader;
 pub mod schedule;
 
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weir_protocol::header;
 use weir_protocol::subject;
-use weir_protocol::time::format_rfc3339;
 use weir_protocol::transform::Transform;
 
-use crate::client::jetstream::{JetStream, JetStreamError, MessageSelector, Reader, StoredMessage};
+use crate::client::jetstream::{JetStream, JetStreamError, MessageSelector};
 use crate::client::{Client, PublishError, UnavailableError};
 use crate::sys::clock::SharedClock;
 use crate::sys::task;
 pub use pacer::Control;
-use pacer::Paced;
+use publisher::Publisher;
+use reader::RecordingReader;
 use schedule::Pace;
-
-/// The device a message was recorded from.
-pub const HEADER_DEVICE: &str = "X-Streams-Device";
-/// The session it is in.
-pub const HEADER_SESSION: &str = "X-Streams-Session";
-/// When it was recorded, RFC 3339 with nanoseconds.
-pub const HEADER_RECORDED_AT: &str = "X-Streams-Recorded-At";
-/// When it was replayed, RFC 3339 with nanoseconds.
-pub const HEADER_REPLAYED_AT: &str = "X-Streams-Replayed-At";
-
-/// Headers that tell a stream what to do with a message. They were obeyed when it was recorded; replayed, they would make
-/// a stream refuse it as a duplicate, or remove what it holds.
-const INSTRUCTIONS: [&str; 7] = [
-    "Nats-Msg-Id",
-    "Nats-Rollup",
-    "Nats-TTL",
-    "Nats-Expected-Stream",
-    "Nats-Expected-Last-Sequence",
-    "Nats-Expected-Last-Subject-Sequence",
-    "Nats-Expected-Last-Msg-Id",
-];
-
-/// How often progress is told, and flushed to the server before.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Which recording is replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +162,7 @@ pub async fn start(
     let first = first_sequence(&jetstream, &recording.stream, &options, info.state.last_seq).await?;
     let (input, due, control) =
         pacer::start(clock.clone(), options.pace, options.silence_max, options.paused)?;
-    let source = Source {
+    let reader = RecordingReader {
         jetstream,
         stream: recording.stream.clone(),
         filter: options.filter.clone(),
@@ -196,10 +173,10 @@ pub async fn start(
     };
     let progress = Progress { messages: info.state.messages, next_sequence: first, ..Progress::default() };
     let (told, progress) = watch::channel(progress);
-    let sender =
+    let publisher =
         Publisher { client: client.clone(), clock, recording, target: options.target, progress: told };
-    let reader = task::spawn(source.read(input));
-    let publisher = task::spawn(sender.publish(due));
+    let reader = task::spawn(reader.read(input));
+    let publisher = task::spawn(publisher.publish(due));
     Ok(Replay { control, progress, reader, publisher })
 }
 
@@ -306,116 +283,4 @@ async fn first_sequence(
         first = found.map_or(last.saturating_add(1), |message| first.max(message.sequence));
     }
     Ok(first)
-}
-
-/// The reading stage.
-struct Source {
-    jetstream: JetStream,
-    stream: String,
-    filter: Option<String>,
-    first: u64,
-    last: u64,
-    to: Option<i64>,
-    rounds: u64,
-}
-
-impl Source {
-    /// Sends the recording on, round after round, until its end or until nobody wants more.
-    async fn read(self, input: mpsc::Sender<Paced<StoredMessage>>) -> Result<(), ReplayError> {
-        let mut round = 0;
-        while self.rounds == 0 || round < self.rounds {
-            let reader = self.jetstream.reader(&self.stream, self.first, self.filter.as_deref());
-            let sent = self.read_once(reader, &input).await?;
-            if sent == 0 || input.is_closed() {
-                break;
-            }
-            round = round.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    async fn read_once(
-        &self,
-        mut reader: Reader,
-        input: &mpsc::Sender<Paced<StoredMessage>>,
-    ) -> Result<u64, ReplayError> {
-        let mut sent = 0u64;
-        while let Some(message) = reader.next().await? {
-            let beyond = message.sequence > self.last || self.to.is_some_and(|to| message.time >= to);
-            if beyond {
-                break;
-            }
-            if input.send(Paced { time: message.time, message }).await.is_err() {
-                break;
-            }
-            sent = sent.saturating_add(1);
-        }
-        Ok(sent)
-    }
-}
-
-/// The sending stage.
-struct Publisher {
-    client: Client,
-    clock: SharedClock,
-    recording: Recording,
-    target: Target,
-    progress: watch::Sender<Progress>,
-}
-
-impl Publisher {
-    async fn publish(self, mut due: mpsc::Receiver<Paced<StoredMessage>>) -> Result<(), ReplayError> {
-        let mut progress = self.progress.borrow().clone();
-        let mut told_at = self.clock.monotonic();
-        while let Some(Paced { message, .. }) = due.recv().await {
-            if let Some(subject) = self.subject(&message) {
-                let headers = self.headers(&message);
-                let sent = self.client.publish(&subject, Some(&headers), message.payload.clone()).await;
-                sent.map_err(|source| ReplayError::Publish { sequence: message.sequence, subject, source })?;
-                progress.published = progress.published.saturating_add(1);
-            }
-            progress.next_sequence = message.sequence.saturating_add(1);
-            progress.recorded_at = message.time;
-            if self.clock.monotonic().saturating_sub(told_at) >= PROGRESS_INTERVAL {
-                self.tell(&progress).await?;
-                told_at = self.clock.monotonic();
-            }
-        }
-        self.tell(&progress).await
-    }
-
-    /// Tells how far the replay is, once the server has it all.
-    async fn tell(&self, progress: &Progress) -> Result<(), ReplayError> {
-        self.client.flush().await?;
-        self.progress.send_replace(progress.clone());
-        Ok(())
-    }
-
-    fn subject(&self, message: &StoredMessage) -> Option<String> {
-        match &self.target {
-            Target::Subject(subject) => Some(subject.clone()),
-            Target::Transforms(transforms) => {
-                let subject =
-                    transforms.iter().find_map(|transform| transform.apply(message.subject.as_bytes()))?;
-                String::from_utf8(subject).ok()
-            }
-        }
-    }
-
-    fn headers(&self, message: &StoredMessage) -> Bytes {
-        let mut block = message.headers.clone();
-        // What an earlier publisher or replay said of itself does not hold for this one.
-        let ours = [HEADER_DEVICE, HEADER_SESSION, HEADER_RECORDED_AT, HEADER_REPLAYED_AT];
-        for name in INSTRUCTIONS.into_iter().chain(ours) {
-            if header::get(&block, name).is_some() {
-                block = header::remove(&block, name);
-            }
-        }
-        header::Builder::extend(&block)
-            .add(HEADER_DEVICE, &self.recording.device)
-            .add(HEADER_SESSION, &self.recording.session)
-            .add(HEADER_RECORDED_AT, format_rfc3339(message.time))
-            .add(HEADER_REPLAYED_AT, format_rfc3339(self.clock.wall()))
-            .finish()
-    }
 }
