@@ -1,7 +1,6 @@
 //! Weir: a NATS broker for edge devices with monitor, buffer, recordings and replay built in.
 //!
-//! Arrows run one way: `cli -> service -> client -> protocol` and `cli -> server -> jetstream, broker -> protocol,
-//! storage`. A service never imports the server: it is handed a connection and cannot tell a pipe from TCP.
+//! `ARCHITECTURE.md` says what each part may import, and follows messages through them.
 
 pub mod broker;
 pub mod cli;
