@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use weir_protocol::header;
+use weir_protocol::jetstream::publish::{MSG_ID, ROLLUP, TTL};
 use weir_protocol::time::format_rfc3339;
 
 use super::pacer::Paced;
@@ -27,15 +28,9 @@ const HEADER_REPLAYED_AT: &str = "X-Streams-Replayed-At";
 
 /// Headers that tell a stream what to do with a message. They were obeyed when it was recorded; replayed, they would make
 /// a stream refuse it as a duplicate, or remove what it holds.
-const INSTRUCTIONS: [&str; 7] = [
-    "Nats-Msg-Id",
-    "Nats-Rollup",
-    "Nats-TTL",
-    "Nats-Expected-Stream",
-    "Nats-Expected-Last-Sequence",
-    "Nats-Expected-Last-Subject-Sequence",
-    "Nats-Expected-Last-Msg-Id",
-];
+const INSTRUCTIONS: [&str; 3] = [MSG_ID, ROLLUP, TTL];
+/// What the names of all headers begin with that make a stream refuse a message unless it finds what they expect.
+const EXPECTATION: &str = "Nats-Expected-";
 
 /// How often progress is told, and flushed to the server before.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -92,19 +87,54 @@ impl Publisher {
     }
 
     fn headers(&self, message: &StoredMessage) -> Bytes {
-        let mut block = message.headers.clone();
-        // What an earlier publisher or replay said of itself does not hold for this one.
-        let ours = [HEADER_DEVICE, HEADER_SESSION, HEADER_RECORDED_AT, HEADER_REPLAYED_AT];
-        for name in INSTRUCTIONS.into_iter().chain(ours) {
-            if header::get(&block, name).is_some() {
-                block = header::remove(&block, name);
-            }
-        }
-        header::Builder::extend(&block)
+        header::Builder::extend(&without_instructions(&message.headers))
             .add(HEADER_DEVICE, &self.recording.device)
             .add(HEADER_SESSION, &self.recording.session)
             .add(HEADER_RECORDED_AT, format_rfc3339(message.time))
             .add(HEADER_REPLAYED_AT, format_rfc3339(self.clock.wall()))
             .finish()
+    }
+}
+
+/// The headers of a recorded message without those that do not hold for its replay.
+fn without_instructions(headers: &Bytes) -> Bytes {
+    let mut block = headers.clone();
+    // What an earlier replay said of itself does not hold for this one either.
+    let ours = [HEADER_DEVICE, HEADER_SESSION, HEADER_RECORDED_AT, HEADER_REPLAYED_AT];
+    for name in INSTRUCTIONS.into_iter().chain(ours) {
+        if header::get(&block, name).is_some() {
+            block = header::remove(&block, name);
+        }
+    }
+    if memchr::memmem::find(&block, EXPECTATION.as_bytes()).is_some() {
+        block = header::remove_prefix(&block, EXPECTATION);
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_header_of_the_recording_steers_a_stream_again() {
+        let mut block = header::Builder::new();
+        for name in [
+            "Nats-Msg-Id",
+            "Nats-Rollup",
+            "Nats-TTL",
+            "Nats-Expected-Stream",
+            "Nats-Expected-Last-Sequence",
+            "Nats-Expected-Last-Subject-Sequence",
+            "Nats-Expected-Last-Subject-Sequence-Subject",
+            "Nats-Expected-Last-Msg-Id",
+            "X-Streams-Session",
+        ] {
+            block.add(name, "1");
+        }
+        assert_eq!(without_instructions(&block.finish()), &b""[..]);
+        let other = Bytes::from_static(b"NATS/1.0\r\nX-Type: Nats-Expected-\r\n\r\n");
+        assert_eq!(without_instructions(&other), other);
+        assert_eq!(without_instructions(&Bytes::new()), Bytes::new());
     }
 }
