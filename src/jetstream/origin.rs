@@ -13,7 +13,7 @@ use weir_protocol::{header, subject};
 use weir_storage::{Next, Record, StageError, Store};
 
 use super::context::Context;
-use super::stream::{Incoming, Refusal, Stream, unreadable};
+use super::stream::{Incoming, Refusal, Removal, Stream, unreadable};
 
 /// A copy in one go ends after this many bytes.
 const COPY_BYTES: usize = 512 * 1024;
@@ -179,7 +179,7 @@ impl Stream {
         if context.store.attribute(self.log, MIRROR_KEY).is_none() {
             let start = start_seq(config, origin, context)?;
             if start > self.state(context.store).last_seq + 1 {
-                context.store.purge(self.log, start).map_err(|error| store_failed(&error))?;
+                self.remove(Removal::Purged(start), context).map_err(|error| store_failed(&error))?;
             }
             let id = origin.log.0.to_le_bytes();
             context.store.set_attribute(self.log, MIRROR_KEY, &id).map_err(|error| store_failed(&error))?;

@@ -5,8 +5,7 @@
 
 use weir_storage::{LogState, Store};
 
-use super::Stream;
-use crate::jetstream::consumer::Removed;
+use super::{Removal, Stream};
 use crate::jetstream::context::Context;
 
 /// Age is looked at no more often than this (nanoseconds), so that one look removes many messages.
@@ -67,11 +66,9 @@ impl Stream {
         while let Some(state) = context.store.subject(self.log, subject)
             && state.messages > max
         {
-            self.keep_ids(context.now, context);
-            if context.store.evict(self.log, &[state.first_seq]) == 0 {
+            if !self.evict(Removal::Surplus { seq: state.first_seq, subject }, context) {
                 return;
             }
-            self.tell_removed(Removed::One { seq: state.first_seq, subject }, context);
         }
     }
 
@@ -93,25 +90,19 @@ impl Stream {
 
     /// Removes from the front while `over` says so.
     fn evict_front(&mut self, context: &mut Context<'_>, over: impl Fn(&LogState) -> bool) {
-        let mut state = self.state(context.store);
-        let mut removals = 0;
-        while state.messages > 0 && over(&state) {
-            if removals == REMOVALS_MAX {
-                self.limits_changed = true;
-                break;
+        for _ in 0..REMOVALS_MAX {
+            let state = self.state(context.store);
+            let is_due = state.messages > 0 && over(&state) && !self.is_held(&state, context);
+            if !is_due || !self.evict(Removal::First, context) {
+                return;
             }
-            self.keep_ids(state.first_time, context);
-            if self.is_held(state.first_seq, &state, context)
-                || context.store.evict(self.log, &[state.first_seq]) == 0
-            {
-                break;
-            }
-            removals += 1;
-            state = self.state(context.store);
         }
-        if removals > 0 {
-            self.tell_removed(Removed::Below { first_seq: state.first_seq }, context);
-        }
+        self.limits_changed = true;
+    }
+
+    /// Whether something was there to be removed; the store does not refuse what it can derive again.
+    fn evict(&mut self, removal: Removal<'_>, context: &mut Context<'_>) -> bool {
+        self.remove(removal, context).is_ok_and(|removed| removed > 0)
     }
 
     fn enforce_age(&mut self, context: &mut Context<'_>) {
@@ -135,13 +126,13 @@ impl Stream {
         };
         let first_kept = self.hold_floor(&state, context).map_or(young, |floor| floor.min(young));
         if first_kept > state.first_seq {
-            context.store.evict_below(self.log, first_kept);
-            self.tell_removed(Removed::Below { first_seq: first_kept }, context);
+            self.evict(Removal::Aged(first_kept), context);
         }
     }
 
-    fn is_held(&self, seq: u64, state: &LogState, context: &Context<'_>) -> bool {
-        self.hold_floor(state, context).is_some_and(|floor| seq >= floor)
+    /// Whether a mirror still needs the first message.
+    fn is_held(&self, state: &LogState, context: &Context<'_>) -> bool {
+        self.hold_floor(state, context).is_some_and(|floor| state.first_seq >= floor)
     }
 
     /// The first sequence that a mirror which holds this stream has not copied yet, while the stream is small enough.

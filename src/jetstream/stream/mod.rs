@@ -10,6 +10,7 @@ mod limits;
 mod publish;
 mod purge;
 mod read;
+mod removal;
 
 use std::collections::BTreeMap;
 
@@ -26,9 +27,11 @@ use super::context::Context;
 use super::origin::{Mirror, Source};
 use dedup::Dedup;
 use read::seek_time;
+use removal::UnreadIds;
 
 pub(super) use publish::{Incoming, Refusal};
 pub use purge::Purged;
+pub(super) use removal::Removal;
 
 /// Attribute of a stream's log: the configuration as JSON.
 pub(super) const CONFIG_KEY: &[u8] = b"config";
@@ -48,8 +51,8 @@ pub struct Stream {
     ack_prefix: Bytes,
     pub(super) name: Bytes,
     dedup: Dedup,
-    /// The ids of messages up to here are not in `dedup` yet.
-    unread_ids: Option<u64>,
+    /// The messages whose ids are not in `dedup` yet.
+    pub(super) unread_ids: Option<UnreadIds>,
     last_msg_id: Bytes,
     /// Until when age may wait, so that many expiries are one.
     next_age_check: i64,
@@ -165,14 +168,14 @@ impl Stream {
             self.last_msg_id = Bytes::copy_from_slice(id);
         }
         if self.config.mirror.is_none() && state.messages > 0 {
-            self.unread_ids = Some(state.last_seq);
+            self.unread_ids = Some(UnreadIds { last: state.last_seq, first: state.first_seq });
         }
         Ok(())
     }
 
     /// Reads the ids that a start left unread.
     fn read_ids(&mut self, context: &Context<'_>) -> Result<(), ReadError> {
-        let Some(up_to) = self.unread_ids else { return Ok(()) };
+        let Some(up_to) = self.unread_ids.as_ref().map(|unread| unread.last) else { return Ok(()) };
         if self.config.duplicate_window > 0
             && let Err(error) = self.remember_ids(self.log, up_to, context)
         {
@@ -182,18 +185,6 @@ impl Stream {
         }
         self.unread_ids = None;
         Ok(())
-    }
-
-    /// To be called before messages are removed, with the time of the youngest: ids live as long as the duplicate window,
-    /// whatever becomes of their messages.
-    pub(super) fn keep_ids(&mut self, youngest: i64, context: &Context<'_>) {
-        let is_over = context.now.saturating_sub(youngest) >= self.config.duplicate_window;
-        if is_over || self.unread_ids.is_none() {
-            return;
-        }
-        if let Err(error) = self.read_ids(context) {
-            tracing::warn!(stream = %self.config.name, %error, "ids of removed messages are forgotten with them");
-        }
     }
 
     /// Takes up the ids of the messages of `log`, this stream's own or one that repeats it, up to a sequence.

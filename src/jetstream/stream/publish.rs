@@ -10,8 +10,7 @@ use weir_protocol::jetstream::publish::{self as names, PubAck};
 use weir_protocol::jetstream::stream::{DiscardPolicy, StorageType};
 use weir_storage::{Next, ReadError};
 
-use super::Stream;
-use crate::jetstream::consumer::Removed;
+use super::{Removal, Stream};
 use crate::jetstream::context::Context;
 use crate::jetstream::output::Failure;
 
@@ -261,9 +260,6 @@ impl Stream {
         let time = context.now.max(state.last_time);
         let rollup = steering.rollup.filter(|_| self.config.allow_rollup_hdrs && !self.config.deny_purge);
         let replaced = self.plan_rollup(rollup, message, context)?;
-        if rollup.is_some() {
-            self.keep_ids(state.last_time, context);
-        }
         let appended =
             context.store.append(self.log, seq, time, message.subject, message.headers, message.payload);
         appended.map_err(store_failed)?;
@@ -271,16 +267,15 @@ impl Stream {
             consumer.handle_appended(seq, message.subject);
         }
         self.enforce_after(message.subject, context);
-        match rollup {
+        let replaced = match rollup {
             Some(Rollup::Subject) if !replaced.is_empty() => {
-                context.store.remove(self.log, &replaced).map_err(store_failed)?;
-                self.tell_removed(Removed::Purged { filter: Some(message.subject) }, context);
+                Some(Removal::Replaced { seqs: &replaced, subject: message.subject })
             }
-            Some(Rollup::All) => {
-                context.store.purge(self.log, seq).map_err(store_failed)?;
-                self.tell_removed(Removed::Purged { filter: None }, context);
-            }
-            Some(Rollup::Subject) | None => {}
+            Some(Rollup::All) => Some(Removal::Purged(seq)),
+            Some(Rollup::Subject) | None => None,
+        };
+        if let Some(replaced) = replaced {
+            self.remove(replaced, context).map_err(store_failed)?;
         }
         Ok(seq)
     }

@@ -4,15 +4,10 @@ use weir_protocol::jetstream::api::StreamPurgeRequest;
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::stream::StorageType;
 use weir_protocol::subject;
-use weir_storage::{Matcher, Next, StageError};
 
 use super::config::SEQUENCE_MAX;
-use super::{Stream, unreadable};
-use crate::jetstream::consumer::Removed;
+use super::{Removal, Stream, unreadable};
 use crate::jetstream::context::Context;
-
-/// Sequences removed by one operation of the store.
-const CHUNK: usize = 4096;
 
 /// How many messages a purge removed.
 pub type Purged = u64;
@@ -33,7 +28,6 @@ impl Stream {
         }
         let is_whole = request.filter.is_empty() || request.filter == ">";
         let state = self.state(context.store);
-        self.keep_ids(state.last_time, context);
         if is_whole {
             let first_kept = if request.seq > 1 {
                 request.seq
@@ -44,10 +38,8 @@ impl Stream {
             } else {
                 self.nth_from_end(request.keep, context)?
             };
-            let purged = context.store.purge(self.log, first_kept);
-            let purged = purged.map_err(|error| error::STREAM_GENERAL_ERROR.with(error))?;
-            self.tell_removed(Removed::Purged { filter: None }, context);
-            return Ok(purged);
+            let purged = self.remove(Removal::Purged(first_kept), context);
+            return purged.map_err(|error| error::STREAM_GENERAL_ERROR.with(error));
         }
         self.purge_matching(request, context)
     }
@@ -92,47 +84,13 @@ impl Stream {
             }
             most = messages - request.keep;
         }
-        let mut purged = 0;
-        let outcome = self.remove_matching(first, last, most, &matcher, &mut purged, context);
-        if purged > 0 {
-            self.tell_removed(Removed::Purged { filter: Some(filter) }, context);
-        }
-        match outcome {
-            Ok(()) => Ok(purged),
-            Err(error) if purged == 0 => Err(error::STREAM_GENERAL_ERROR.with(error)),
-            Err(error) => Err(error::STREAM_GENERAL_ERROR
-                .with(format!("{purged} messages are purged, the next is not: {error}"))),
-        }
-    }
-
-    /// Removes what matches from `next` to `last`, `most` messages at most. `purged` counts what is removed, whatever
-    /// comes after it.
-    fn remove_matching(
-        &self,
-        mut next: u64,
-        last: u64,
-        most: u64,
-        matcher: Matcher<'_>,
-        purged: &mut Purged,
-        context: &mut Context<'_>,
-    ) -> Result<(), StageError> {
-        loop {
-            let mut chunk = Vec::new();
-            while chunk.len() < CHUNK && *purged + (chunk.len() as u64) < most {
-                match context.store.next(self.log, next, last, Some(matcher), 65_536)? {
-                    Next::Record(record) => {
-                        next = record.seq + 1;
-                        chunk.push(record.seq);
-                    }
-                    Next::More(seq) => next = seq,
-                    Next::End => break,
-                }
-            }
-            if chunk.is_empty() {
-                return Ok(());
-            }
-            *purged += context.store.remove(self.log, &chunk)?;
-        }
+        let before = self.state(context.store).messages;
+        let purged = self.remove(Removal::PurgedOn { filter, first, last, most }, context);
+        purged.map_err(|error| match before - self.state(context.store).messages {
+            0 => error::STREAM_GENERAL_ERROR.with(error),
+            purged => error::STREAM_GENERAL_ERROR
+                .with(format!("{purged} messages are purged, the next is not: {error}")),
+        })
     }
 
     /// Removes one message.
@@ -144,10 +102,8 @@ impl Stream {
         let state = self.state(context.store);
         let failed = |text: &dyn std::fmt::Display| error::STREAM_MSG_DELETE_FAILED.with(text);
         if let Some(record) = context.store.get(self.log, seq).map_err(|error| failed(&error))? {
-            self.keep_ids(record.time, context);
-            context.store.remove(self.log, &[seq]).map_err(|error| failed(&error))?;
-            self.tell_removed(Removed::One { seq, subject: &record.subject }, context);
-            return Ok(());
+            let removed = self.remove(Removal::Deleted { seq, subject: &record.subject }, context);
+            return removed.map(|_| ()).map_err(|error| failed(&error));
         }
         let is_file = self.config.storage == StorageType::File;
         Err(if is_file && seq > state.last_seq {
@@ -157,12 +113,5 @@ impl Stream {
         } else {
             error::SEQUENCE_NOT_FOUND.with(seq)
         })
-    }
-
-    /// Tells the consumers that records are gone.
-    pub(super) fn tell_removed(&mut self, removed: Removed<'_>, context: &mut Context<'_>) {
-        for consumer in self.consumers.values_mut() {
-            consumer.handle_removed(removed, &mut context.view(self.log, &self.config));
-        }
     }
 }

@@ -323,3 +323,37 @@ fn an_id_outlives_its_message_although_a_start_had_not_read_it() {
         assert_eq!(answer, r#"{"stream":"A","seq":1,"duplicate": true}"#, "{subject} {body}");
     }
 }
+
+#[test]
+fn what_is_older_than_the_window_goes_without_a_look_at_ids() {
+    let purge = "$JS.API.STREAM.PURGE.A";
+    type Request = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+    let removals: &[Request] = &[
+        ("$JS.API.STREAM.MSG.DELETE.A", &[], r#"{"seq":1}"#),
+        (purge, &[], r#"{"seq":2}"#),
+        (purge, &[], r#"{"filter":"a.1"}"#),
+        ("a.1", &[("Nats-Rollup", "sub")], "in its place"),
+        // The stream takes three messages, and one of a subject.
+        ("a.1", &[], "the second on its subject"),
+        ("a.4", &[], "the fourth"),
+    ];
+    for (subject, headers, body) in removals {
+        let mut world = World::new();
+        world.create(
+            r#"{"name":"A","subjects":["a.>"],"max_msgs":3,"max_msgs_per_subject":1,"allow_rollup_hdrs":true}"#,
+        );
+        world.publish("a.1", "h");
+        world.advance(121 * SECOND);
+        let id = [("Nats-Msg-Id", "i")];
+        world.ask_with("a.2", &id, "h");
+        world.publish("a.3", "h");
+        world.restart();
+        world.ask_with(subject, headers, body);
+        assert!(world.contents("A").iter().all(|(seq, ..)| *seq != 1), "{subject} {body}: it is gone");
+        assert!(world.stream("A").unread_ids.is_some(), "{subject} {body}: the ids are not read");
+        world.publish("a.2", "in the place of the message with the id");
+        assert!(world.stream("A").unread_ids.is_none(), "{subject} {body}: the ids are read");
+        let answer = world.ask_with("a.1", &id, "h");
+        assert_eq!(answer, r#"{"stream":"A","seq":2,"duplicate": true}"#, "{subject} {body}");
+    }
+}
