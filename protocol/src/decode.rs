@@ -37,9 +37,11 @@ mod arguments;
 mod client;
 mod framing;
 mod server;
+mod template;
 
 pub use client::{ClientDecoder, MAX_CONTROL_LINE, MAX_PAYLOAD};
 pub use server::ServerDecoder;
+pub use template::Template;
 
 use crate::error::ProtocolError;
 

@@ -20,19 +20,7 @@ pub const OK: &[u8] = b"+OK\r\n";
 /// A number in decimal.
 #[inline]
 pub fn decimal(out: &mut impl BufMut, value: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        let digit = (rest % 10) as u8;
-        digits[at] = b'0' + digit;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
+    out.put_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 #[inline]

@@ -1,4 +1,4 @@
-//! Delivery of a run: consecutive messages of one publisher on one subject.
+//! Delivery of a run: consecutive messages of one publisher to the same subscribers.
 //!
 //! Subscribers are the outer loop, messages the inner one, so that a run costs one lock per subscriber. The order of
 //! messages from one publisher to one subscription is kept. A delivery that a subscriber refuses (it has ended, its limit
@@ -20,9 +20,10 @@ use super::outbox::{Appending, SPLICE_BYTES};
 use super::peer::{Peer, Subscription};
 use super::{Broker, ConnectionInfo, InternalMessage, InternalSink, ServerMessage};
 
-/// One message without its subject.
+/// One message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
+    pub(crate) subject: &'a [u8],
     pub(crate) reply: &'a [u8],
     /// The header block, with its empty line; empty when there is none.
     pub(crate) headers: &'a [u8],
@@ -31,10 +32,17 @@ pub(crate) struct Message<'a> {
     pub(crate) tail: &'a [u8],
 }
 
-/// Consecutive messages on one subject.
+impl Message<'_> {
+    /// Whether it is on `subject`. Neighbours on one subject often share its bytes, which is seen at once.
+    #[inline]
+    pub(crate) fn is_on(&self, subject: &[u8]) -> bool {
+        std::ptr::eq(self.subject, subject) || self.subject == subject
+    }
+}
+
+/// Consecutive messages that the same subscribers get.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
-    pub(crate) subject: &'a [u8],
     pub(crate) messages: &'a [Message<'a>],
     pub(crate) origin: Origin<'a>,
 }
@@ -42,7 +50,7 @@ pub(crate) struct Run<'a> {
 /// Where the bytes of a run lie, so that references can be kept instead of copies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
-    /// Everything, the subject too, is a slice of this read chunk of a connection.
+    /// Everything is a slice of this read chunk of a connection.
     Chunk { chunk: &'a Bytes, from: &'a Arc<Peer>, info: &'a Arc<ConnectionInfo> },
     /// The payloads are those of these messages of the server, the rest lies elsewhere.
     Server { run: &'a [ServerMessage<'a>] },
@@ -171,7 +179,7 @@ impl Delivery {
         if own && !peer.echo.load(Ordering::Relaxed) {
             return 0;
         }
-        let mut head = Head::new(run.subject, &subscription.sid, peer.headers.load(Ordering::Relaxed));
+        let mut head = Head::new(&subscription.sid, peer.headers.load(Ordering::Relaxed));
         let mut accepted = 0;
         let mut appending = peer.outbox.append();
         let before = (appending.state.messages, appending.state.bytes);
@@ -234,7 +242,7 @@ impl Run<'_> {
         };
         InternalMessage {
             tag,
-            subject: keep(self.subject),
+            subject: keep(message.subject),
             reply: keep(message.reply),
             headers: keep(message.headers),
             payload: self.payload(index),
@@ -246,61 +254,61 @@ impl Run<'_> {
     }
 }
 
-/// The beginning of every MSG and HMSG of one run to one subscription.
+/// Writes the messages of one run as MSG and HMSG of one subscription.
 struct Head<'a> {
-    subject: &'a [u8],
     sid: &'a [u8],
     headers: bool,
-    /// Where `MSG <subject> <sid> ` already stands in the buffer.
-    written: Option<Range<usize>>,
-    size: Decimal,
-    header_size: Decimal,
+    /// The subject of the last message.
+    subject: &'a [u8],
+    /// Where `MSG <subject> <sid> ` stands in the buffer since then.
+    written: Range<usize>,
 }
 
 impl<'a> Head<'a> {
-    fn new(subject: &'a [u8], sid: &'a [u8], headers: bool) -> Self {
-        Self { subject, sid, headers, written: None, size: Decimal::new(0), header_size: Decimal::new(0) }
+    fn new(sid: &'a [u8], headers: bool) -> Self {
+        Self { sid, headers, subject: b"", written: 0..0 }
     }
 
     /// Appends one message; false when the outbox does not take it.
     fn append(
         &mut self,
         out: &mut Appending<'_>,
-        message: &Message<'_>,
+        message: &Message<'a>,
         payload: impl FnOnce() -> Bytes,
     ) -> bool {
         let size = message.headers.len() + message.payload.len();
         let as_it_came = !message.tail.is_empty() && (self.headers || message.headers.is_empty());
         if as_it_came && message.payload.len() < SPLICE_BYTES {
             let with_headers = !message.headers.is_empty();
-            if !out.reserve(usize::from(with_headers) + self.len() + message.tail.len()) {
+            if !out.reserve(usize::from(with_headers) + self.len(message.subject) + message.tail.len()) {
                 return false;
             }
-            self.put(out, with_headers);
+            self.put(out, message, with_headers);
             out.put(message.tail);
             out.count(size);
             return true;
         }
         let headers = if self.headers { message.headers } else { b"" };
         let size = headers.len() + message.payload.len();
-        self.size.set(size);
-        self.header_size.set(headers.len());
+        let (mut size_digits, mut header_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let size_text = size_digits.format(size).as_bytes();
+        let header_text = header_digits.format(headers.len()).as_bytes();
         let reply = if message.reply.is_empty() { 0 } else { message.reply.len() + 1 };
-        let header_size = if headers.is_empty() { 0 } else { 1 + self.header_size.text().len() + 1 };
-        let total = self.len() + reply + header_size + self.size.text().len() + 2 + size + 2;
+        let header_size = if headers.is_empty() { 0 } else { 1 + header_text.len() + 1 };
+        let total = self.len(message.subject) + reply + header_size + size_text.len() + 2 + size + 2;
         if !out.reserve(total) {
             return false;
         }
-        self.put(out, !headers.is_empty());
+        self.put(out, message, !headers.is_empty());
         if reply > 0 {
             out.put(message.reply);
             out.put(b" ");
         }
         if header_size > 0 {
-            out.put(self.header_size.text());
+            out.put(header_text);
             out.put(b" ");
         }
-        out.put(self.size.text());
+        out.put(size_text);
         out.put(b"\r\n");
         out.put(headers);
         if message.payload.len() >= SPLICE_BYTES {
@@ -314,74 +322,24 @@ impl<'a> Head<'a> {
     }
 
     /// The length of `MSG <subject> <sid> `.
-    fn len(&self) -> usize {
-        b"MSG ".len() + self.subject.len() + 1 + self.sid.len() + 1
+    fn len(&self, subject: &[u8]) -> usize {
+        b"MSG ".len() + subject.len() + 1 + self.sid.len() + 1
     }
 
-    fn put(&mut self, out: &mut Appending<'_>, with_headers: bool) {
+    fn put(&mut self, out: &mut Appending<'_>, message: &Message<'a>, with_headers: bool) {
         if with_headers {
             out.put(b"H");
         }
-        if let Some(written) = self.written.clone() {
-            out.repeat(written);
-        } else {
-            let start = out.position();
-            out.put(b"MSG ");
-            out.put(self.subject);
-            out.put(b" ");
-            out.put(self.sid);
-            out.put(b" ");
-            self.written = Some(start..out.position());
-        }
-    }
-}
-
-/// A number in decimal. Neighbours in a run mostly have the same size, so the last text is kept.
-struct Decimal {
-    value: usize,
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    fn new(value: usize) -> Self {
-        let mut decimal = Self { value: usize::MAX, digits: [b'0'; 20], start: 19 };
-        decimal.set(value);
-        decimal
-    }
-
-    fn set(&mut self, value: usize) {
-        if self.value == value {
+        if !self.written.is_empty() && message.is_on(self.subject) {
+            out.repeat(self.written.clone());
             return;
         }
-        self.value = value;
-        self.start = self.digits.len();
-        let mut rest = value;
-        loop {
-            self.start -= 1;
-            self.digits[self.start] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-    }
-
-    fn text(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn decimals_are_written_as_the_library_writes_them() {
-        let mut decimal = Decimal::new(7);
-        for value in [0, 1, 9, 10, 65_536, 99, 1_048_576, usize::MAX, usize::MAX, 0] {
-            decimal.set(value);
-            assert_eq!(decimal.text(), value.to_string().as_bytes());
-        }
+        let start = out.position();
+        out.put(b"MSG ");
+        out.put(message.subject);
+        out.put(b" ");
+        out.put(self.sid);
+        out.put(b" ");
+        (self.subject, self.written) = (message.subject, start..out.position());
     }
 }

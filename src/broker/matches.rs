@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::internal::InternalSubscription;
 use super::peer::Subscription;
 use super::sublist::{Group, Sublist};
@@ -30,14 +32,31 @@ pub(crate) struct Matches {
     pub(crate) internal: Vec<Arc<InternalSubscription>>,
 }
 
-/// Entries a cache holds before it is emptied.
-const CACHE_ENTRIES_MAX: usize = 4096;
+/// Subjects a cache holds before it is emptied.
+const CACHED_SUBJECTS_MAX: usize = 4096;
+
+/// So many of the audiences that came last are compared with a new one.
+const AUDIENCES_COMPARED: usize = 8;
 
 impl Matches {
     pub(crate) fn clear(&mut self) {
         self.plain.clear();
         self.queues.clear();
         self.internal.clear();
+    }
+
+    /// Whether exactly the same subscriptions are in both.
+    fn reaches_the_same(&self, other: &Matches) -> bool {
+        fn same<T>(one: &[Arc<T>], other: &[Arc<T>]) -> bool {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+        }
+        let same_group = |((name, members), (other_name, others)): (&Group<_>, &Group<_>)| {
+            name == other_name && same(members, others)
+        };
+        same(&self.plain, &other.plain)
+            && same(&self.internal, &other.internal)
+            && self.queues.len() == other.queues.len()
+            && self.queues.iter().zip(&other.queues).all(same_group)
     }
 
     /// Adds what `sublist` has for `subject`.
@@ -64,33 +83,56 @@ impl Matches {
     }
 }
 
-/// Matches by subject, all made under one generation.
+/// A match in a [`MatchCache`]: subjects of one audience have the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Audience(usize);
+
+/// Matches by subject, all made under one generation. Subjects that reach the same subscribers mostly share one match.
 #[derive(Debug, Default)]
 pub(crate) struct MatchCache {
     generation: u64,
-    entries: HashMap<Box<[u8]>, Arc<Matches>>,
+    audiences: Vec<Arc<Matches>>,
+    /// Keyed by what clients send, but bounded: subjects made to collide slow down nobody much.
+    by_subject: HashMap<Box<[u8]>, Audience, RandomState>,
 }
 
 impl MatchCache {
-    /// The match of `subject` under `generation`, if known.
-    pub(crate) fn find(&mut self, generation: u64, subject: &[u8]) -> Option<&Arc<Matches>> {
+    /// Forgets what was made under another generation, and everything if it is full. Ends the life of every [`Audience`].
+    pub(crate) fn renew(&mut self, generation: u64) {
         if self.generation != generation {
             // An idle connection's cache gives its memory back, a busy one's would only ask for it again.
-            self.entries.clear();
-            self.entries.shrink_to(64);
+            self.by_subject.clear();
+            self.by_subject.shrink_to(64);
+            self.audiences = Vec::new();
             self.generation = generation;
+        } else if self.by_subject.len() >= CACHED_SUBJECTS_MAX {
+            self.by_subject.clear();
+            self.audiences.clear();
         }
-        self.entries.get(subject)
     }
 
-    /// Keeps a match that was made under `generation`, unless the cache has gone on since.
-    pub(crate) fn keep(&mut self, generation: u64, subject: &[u8], matches: &Arc<Matches>) {
-        if self.generation == generation {
-            if self.entries.len() >= CACHE_ENTRIES_MAX {
-                self.entries.clear();
-            }
-            self.entries.insert(subject.into(), Arc::clone(matches));
+    /// The match of `subject`, if known.
+    #[inline]
+    pub(crate) fn find(&self, subject: &[u8]) -> Option<Audience> {
+        self.by_subject.get(subject).copied()
+    }
+
+    /// Keeps a match that was made under the generation of the last [`renew`](Self::renew).
+    pub(crate) fn keep(&mut self, subject: &[u8], matches: Arc<Matches>) -> Audience {
+        let compared = self.audiences.len().saturating_sub(AUDIENCES_COMPARED);
+        let mut recent = self.audiences.iter().enumerate().skip(compared);
+        let known = recent.find(|(_, known)| Arc::ptr_eq(known, &matches) || known.reaches_the_same(&matches));
+        let audience = Audience(known.map_or(self.audiences.len(), |(number, _)| number));
+        if audience.0 == self.audiences.len() {
+            self.audiences.push(matches);
         }
+        self.by_subject.insert(subject.into(), audience);
+        audience
+    }
+
+    /// Whom `audience` consists of.
+    pub(crate) fn matches(&self, audience: Audience) -> &Arc<Matches> {
+        &self.audiences[audience.0]
     }
 }
 

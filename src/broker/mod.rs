@@ -268,15 +268,22 @@ impl Broker {
 
     /// Everybody who gets a message on `subject`, from the cache that connections share if it is there.
     fn shared_matches(&self, generation: u64, subject: &[u8]) -> Arc<Matches> {
-        let shared = || self.0.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(matches) = shared().find(generation, subject) {
-            return Arc::clone(matches);
+        let shared = || {
+            let mut shared = self.0.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.renew(generation);
+            shared
+        };
+        {
+            let shared = shared();
+            if let Some(audience) = shared.find(subject) {
+                return Arc::clone(shared.matches(audience));
+            }
         }
         let mut matches = Matches::default();
         self.matches(subject, &mut matches);
-        let matches = Arc::new(matches);
-        shared().keep(generation, subject, &matches);
-        matches
+        let mut shared = shared();
+        let audience = shared.keep(subject, Arc::new(matches));
+        Arc::clone(shared.matches(audience))
     }
 
     /// Everybody who gets a message on `subject`, in place of what `matches` held.

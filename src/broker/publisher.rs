@@ -7,7 +7,7 @@ use bytes::Bytes;
 use weir_protocol::encode;
 
 use super::delivery::{Delivery, Message, Origin, Run};
-use super::matches::{MatchCache, Matches, is_cached};
+use super::matches::{Audience, MatchCache, Matches, is_cached};
 use super::peer::Peer;
 use super::{Broker, ConnectionInfo};
 
@@ -45,30 +45,51 @@ impl Publisher {
         self.no_responders = no_responders;
     }
 
-    /// Routes consecutive messages on one subject. `subject` and `messages` are slices of `chunk`.
-    pub(crate) fn publish(&mut self, chunk: &Bytes, subject: &[u8], messages: &[Message<'_>]) {
-        let origin = Origin::Chunk { chunk, from: &self.peer, info: &self.info };
-        let run = Run { subject, messages, origin };
-        if is_cached(subject) {
-            // Read before matching: a match made while the sublist changes is then thrown away the next time.
-            let generation = self.broker.generation();
-            let matches = if let Some(matches) = self.cache.find(generation, subject) {
-                Arc::clone(matches)
-            } else {
-                let matches = self.broker.shared_matches(generation, subject);
-                self.cache.keep(generation, subject, &matches);
-                matches
-            };
-            self.delivery.deliver(&self.broker, &matches, &run);
+    /// Routes messages, in order. All of them are slices of `chunk`.
+    pub(crate) fn publish(&mut self, chunk: &Bytes, messages: &[Message<'_>]) {
+        let Some(first) = messages.first() else { return };
+        // Read before matching: a match made while the sublist changes is then thrown away the next time.
+        let generation = self.broker.generation();
+        self.cache.renew(generation);
+        let mut audience = self.audience(generation, first.subject);
+        let mut from = 0;
+        for (at, pair) in (1..).zip(messages.windows(2)) {
+            let [last, message] = pair else { continue };
+            if message.is_on(last.subject) {
+                continue;
+            }
+            let next = self.audience(generation, message.subject);
+            if next.is_none() || next != audience {
+                self.deliver(chunk, audience, &messages[from..at]);
+                (from, audience) = (at, next);
+            }
+        }
+        self.deliver(chunk, audience, &messages[from..]);
+    }
+
+    /// Who gets messages on `subject`, if that is worth remembering.
+    fn audience(&mut self, generation: u64, subject: &[u8]) -> Option<Audience> {
+        if !is_cached(subject) {
+            return None;
+        }
+        let known = self.cache.find(subject);
+        known.or_else(|| Some(self.cache.keep(subject, self.broker.shared_matches(generation, subject))))
+    }
+
+    /// Delivers messages for the same audience; without one, they are on the same subject.
+    fn deliver(&mut self, chunk: &Bytes, audience: Option<Audience>, messages: &[Message<'_>]) {
+        let run = Run { messages, origin: Origin::Chunk { chunk, from: &self.peer, info: &self.info } };
+        if let Some(audience) = audience {
+            self.delivery.deliver(&self.broker, self.cache.matches(audience), &run);
         } else {
-            self.broker.matches(subject, &mut self.scratch);
+            self.broker.matches(messages[0].subject, &mut self.scratch);
             self.delivery.deliver(&self.broker, &self.scratch, &run);
             self.scratch.clear();
         }
         if self.no_responders {
             for (index, message) in messages.iter().enumerate() {
                 if !self.delivery.taken()[index] && !message.reply.is_empty() {
-                    self.tell_no_responders(subject, message.reply);
+                    self.tell_no_responders(message.subject, message.reply);
                 }
             }
         }

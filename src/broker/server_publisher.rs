@@ -29,13 +29,8 @@ pub struct ServerMessage<'a> {
 
 impl<'a> ServerMessage<'a> {
     fn message(&self) -> Message<'a> {
-        let Self { reply, headers, payload, .. } = *self;
-        Message { reply, headers, payload, tail: b"" }
-    }
-
-    /// Whether both can be in one run.
-    fn goes_with(&self, other: &ServerMessage<'_>) -> bool {
-        self.to == other.to && self.subject == other.subject
+        let Self { subject, reply, headers, payload, .. } = *self;
+        Message { subject, reply, headers, payload, tail: b"" }
     }
 }
 
@@ -72,7 +67,7 @@ impl Broker {
             let mut run: Vec<ServerMessage<'_>> = Vec::new();
             for (number, message) in messages.into_iter().enumerate() {
                 let is_due = number > 0 && number % FLUSH_MESSAGES == 0;
-                if is_due || run.first().is_some_and(|first| !first.goes_with(&message)) {
+                if is_due || run.first().is_some_and(|first| first.to != message.to) {
                     publisher.publish(self, &run);
                     run.clear();
                 }
@@ -100,9 +95,9 @@ impl Broker {
 }
 
 impl ServerPublisher {
-    /// Delivers messages that go together; whoever is delivered to is woken by the next flush. Whether somebody took one.
+    /// Delivers messages that are all to the same receivers; whoever is delivered to is woken by the next flush. Whether somebody took one.
     fn publish(&mut self, broker: &Broker, run: &[ServerMessage<'_>]) -> bool {
-        let Some(&ServerMessage { to, subject, .. }) = run.first() else { return false };
+        let Some(&ServerMessage { to, .. }) = run.first() else { return false };
         let now = (broker.generation(), broker.0.inbox_generation.load(Ordering::SeqCst));
         let known = self.key.as_ref().is_some_and(|(a, b, subject)| (*a, *b) == now && **subject == *to);
         if !known {
@@ -120,7 +115,7 @@ impl ServerPublisher {
         self.delivery.deliver(
             broker,
             &self.matches,
-            &Run { subject, messages, origin: Origin::Server { run } },
+            &Run { messages, origin: Origin::Server { run } },
         );
         // Nobody waits for a message made by the server.
         self.delivery.congested().for_each(drop);

@@ -2,7 +2,7 @@
 //!
 //! A [`Session`] performs no IO. Its connection shows it each read chunk ([`Session::handle_chunk`]), calls it when
 //! [`Session::poll_timeout`] has come, and closes when it returns an error. Answers go to the connection's own outbox, in
-//! order with what is delivered to it: a run of messages is delivered before anything after it is looked at.
+//! order with what is delivered to it: messages are delivered before anything after them is looked at.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use weir_protocol::connect::ConnectOptions;
-use weir_protocol::decode::ClientDecoder;
+use weir_protocol::decode::{ClientDecoder, Template};
 use weir_protocol::error::ProtocolError;
 use weir_protocol::op::{ClientOp, Publish, Subscribe};
 use weir_protocol::{encode, subject};
@@ -19,8 +19,8 @@ use weir_protocol::{encode, subject};
 use super::Shared;
 use crate::broker::{Message, Peer, Publisher};
 
-/// So many messages are delivered together at most: what a run refers to then stays in the processor's cache.
-const RUN_MESSAGES_MAX: usize = 1024;
+/// So many messages are delivered together at most: what they refer to then stays in the processor's cache.
+const TOGETHER_MAX: usize = 1024;
 
 /// The first PING to a client comes so long after CONNECT (plus up to a fifth), to measure the round trip.
 const FIRST_PING: Duration = Duration::from_secs(2);
@@ -124,40 +124,64 @@ impl Session {
     }
 
     fn handle_operations(&mut self, chunk: &Bytes, at: &mut usize) -> Result<(), ProtocolError> {
-        let mut subject: &[u8] = &[];
-        let mut run: Vec<Message<'_>> = Vec::new();
-        while let Some((op, taken)) =
-            self.decoder.decode(chunk.get(*at..).unwrap_or_default()).inspect_err(|_| {
-                deliver(&mut self.publisher, chunk, subject, &mut run);
-            })?
-        {
+        let mut messages: Vec<Message<'_>> = Vec::new();
+        // The last message, if it needed no answer: its like needs none either.
+        let mut template: Option<Template<'_>> = None;
+        loop {
+            let rest = chunk.get(*at..).unwrap_or_default();
+            if let Some((publish, taken)) = template.as_ref().and_then(|template| template.decode(rest)) {
+                *at += taken;
+                self.collect(chunk, &mut messages, publish);
+                continue;
+            }
+            let decoded = self.decoder.decode(rest).inspect_err(|_| self.publisher.publish(chunk, &messages));
+            let Some((op, taken)) = decoded? else { break };
             *at += taken;
+            template = None;
             let ClientOp::Pub(publish) = op else {
-                deliver(&mut self.publisher, chunk, subject, &mut run);
+                self.deliver(chunk, &mut messages);
                 self.handle(op)?;
                 continue;
             };
-            self.messages += 1;
-            self.bytes += (publish.headers.len() + publish.payload.len()) as u64;
-            if publish.subject != subject || run.len() == RUN_MESSAGES_MAX {
-                deliver(&mut self.publisher, chunk, subject, &mut run);
-                subject = publish.subject;
-            }
             let complaint = self.complaint(&publish);
             if self.options.verbose || complaint.is_some() {
                 // The answer stands behind what was delivered before.
-                deliver(&mut self.publisher, chunk, subject, &mut run);
+                self.deliver(chunk, &mut messages);
+            } else {
+                template = rest.get(..taken).and_then(|operation| Template::new(operation, publish));
             }
             if self.admit(complaint) {
-                let Publish { reply, headers, payload, tail, .. } = publish;
-                run.push(Message { reply, headers, payload, tail });
+                self.collect(chunk, &mut messages, publish);
+            } else {
+                self.count(&publish);
             }
         }
-        deliver(&mut self.publisher, chunk, subject, &mut run);
+        self.deliver(chunk, &mut messages);
         if self.messages > 0 {
             self.is_active();
         }
         Ok(())
+    }
+
+    /// Puts a message to those that are delivered together.
+    fn collect<'a>(&mut self, chunk: &Bytes, messages: &mut Vec<Message<'a>>, publish: Publish<'a>) {
+        self.count(&publish);
+        if messages.len() == TOGETHER_MAX {
+            self.deliver(chunk, messages);
+        }
+        let Publish { subject, reply, headers, payload, tail } = publish;
+        messages.push(Message { subject, reply, headers, payload, tail });
+    }
+
+    fn count(&mut self, publish: &Publish<'_>) {
+        self.messages += 1;
+        self.bytes += (publish.headers.len() + publish.payload.len()) as u64;
+    }
+
+    /// Delivers `messages` and empties them.
+    fn deliver(&mut self, chunk: &Bytes, messages: &mut Vec<Message<'_>>) {
+        self.publisher.publish(chunk, messages);
+        messages.clear();
     }
 
     /// What is wrong with a message's subjects, if anything is.
@@ -323,14 +347,6 @@ impl Session {
             encode::err(&mut answer, &text);
             self.publisher.answer(&answer);
         }
-    }
-}
-
-/// Delivers the messages of a run and empties it.
-fn deliver(publisher: &mut Publisher, chunk: &Bytes, subject: &[u8], run: &mut Vec<Message<'_>>) {
-    if !run.is_empty() {
-        publisher.publish(chunk, subject, run);
-        run.clear();
     }
 }
 

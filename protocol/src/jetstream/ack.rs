@@ -9,6 +9,7 @@ use bytes::BufMut;
 
 use super::json::decode_lenient;
 use crate::duration;
+use crate::encode::decimal;
 use crate::json_struct;
 use crate::subject::tokens;
 
@@ -83,24 +84,8 @@ pub fn write_numbers(
 ) {
     for value in [deliveries, stream_seq, consumer_seq, u64::try_from(time).unwrap_or(0), pending] {
         out.put_u8(b'.');
-        push_number(out, value);
+        decimal(out, value);
     }
-}
-
-/// Appends a number in decimal digits.
-pub fn push_number(out: &mut impl BufMut, mut value: u64) {
-    let mut digits = [0u8; 20];
-    let mut first = digits.len();
-    for (index, digit) in digits.iter_mut().enumerate().rev() {
-        // A digit is below ten.
-        *digit = b'0'.saturating_add(u8::try_from(value.checked_rem(10).unwrap_or(0)).unwrap_or(0));
-        first = index;
-        value = value.checked_div(10).unwrap_or(0);
-        if value == 0 {
-            break;
-        }
-    }
-    out.put_slice(digits.get(first..).unwrap_or_default());
 }
 
 /// A number of digits alone; 0 for anything else or what is too large.
@@ -212,7 +197,7 @@ mod tests {
     fn numbers_are_written_whole() {
         for value in [0, 9, 10, 12_345, u64::MAX] {
             let mut out = Vec::new();
-            push_number(&mut out, value);
+            decimal(&mut out, value);
             assert_eq!(String::from_utf8(out).expect("digits"), value.to_string());
         }
     }

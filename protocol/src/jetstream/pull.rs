@@ -4,8 +4,8 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::ack::push_number;
 use super::json::decode_lenient;
+use crate::encode::decimal;
 use crate::json_struct;
 
 json_struct! {
@@ -119,7 +119,7 @@ pub fn write_headers_only(headers: &[u8], size: usize, out: &mut impl BufMut) {
     out.put_slice(open);
     out.put_slice(MSG_SIZE.as_bytes());
     out.put_slice(b": ");
-    push_number(out, u64::try_from(size).unwrap_or(u64::MAX));
+    decimal(out, u64::try_from(size).unwrap_or(u64::MAX));
     out.put_slice(b"\r\n\r\n");
 }
 

@@ -100,7 +100,7 @@ impl Stream {
         context.outputs.bytes(|out| {
             out.reserve(self.ack_prefix.len() + 20 + end.len());
             out.put_slice(&self.ack_prefix);
-            weir_protocol::jetstream::ack::push_number(out, seq);
+            weir_protocol::encode::decimal(out, seq);
             out.put_slice(end);
         })
     }
