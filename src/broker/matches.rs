@@ -121,7 +121,8 @@ impl MatchCache {
     pub(crate) fn keep(&mut self, subject: &[u8], matches: Arc<Matches>) -> Audience {
         let compared = self.audiences.len().saturating_sub(AUDIENCES_COMPARED);
         let mut recent = self.audiences.iter().enumerate().skip(compared);
-        let known = recent.find(|(_, known)| Arc::ptr_eq(known, &matches) || known.reaches_the_same(&matches));
+        let known =
+            recent.find(|(_, known)| Arc::ptr_eq(known, &matches) || known.reaches_the_same(&matches));
         let audience = Audience(known.map_or(self.audiences.len(), |(number, _)| number));
         if audience.0 == self.audiences.len() {
             self.audiences.push(matches);

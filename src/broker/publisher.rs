@@ -131,3 +131,93 @@ impl Publisher {
         self.delivery.congested()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::broker::outbox::Work;
+    use crate::broker::{InternalMessage, InternalSink};
+    use crate::sys::random::Random;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Bytes>>);
+
+    impl InternalSink for Recorder {
+        fn push(&self, message: InternalMessage) {
+            self.0.lock().unwrap().push(message.subject);
+        }
+    }
+
+    /// What five connections and a part of the server get of messages on `subjects`, so many at a time.
+    async fn delivered(subjects: &[&[u8]], together: usize) -> (Vec<Vec<u8>>, Vec<Bytes>) {
+        let broker = Broker::new(Random::from_seed(1));
+        let connect =
+            || broker.connect(ConnectionInfo { id: broker.next_id(), ..ConnectionInfo::default() }, 1 << 20);
+        let filters: [&[u8]; 5] = [b">", b"a.*", b"a.x", b"_INBOX.*", b"b.>"];
+        let peers = filters.map(|filter| {
+            let peer = connect();
+            let queue = (filter == b"b.>").then_some(&b"group of one"[..]);
+            broker.subscribe(&peer, filter, queue, b"1");
+            peer
+        });
+        broker.unsubscribe(&peers[2], b"1", 20);
+        let recorder = Arc::new(Recorder::default());
+        let _internal = broker.subscribe_internal(b"a.y", 0, Arc::clone(&recorder) as _);
+        let mut publisher = Publisher::new(broker.clone(), connect());
+        let chunk = Bytes::from(subjects.concat());
+        let mut at = 0;
+        let messages: Vec<_> = subjects
+            .iter()
+            .enumerate()
+            .map(|(number, subject)| {
+                at += subject.len();
+                let subject = &chunk[at - subject.len()..at];
+                // The payload tells the messages apart.
+                let payload = &chunk[number % chunk.len()..];
+                Message {
+                    subject,
+                    reply: b"",
+                    headers: b"",
+                    payload: &payload[..payload.len().min(9)],
+                    tail: b"",
+                }
+            })
+            .collect();
+        for messages in messages.chunks(together) {
+            publisher.publish(&chunk, messages);
+        }
+        publisher.flush(0, 0);
+        let mut written = Vec::new();
+        for peer in &peers {
+            if peer.outbox.pending() == 0 {
+                written.push(Vec::new());
+            } else if let Work::Write(batch) = peer.outbox.work().await {
+                written.push(batch.buffer);
+            }
+        }
+        (written, std::mem::take(&mut *recorder.0.lock().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn messages_delivered_together_arrive_as_if_delivered_one_by_one() {
+        const SUBJECTS: [&[u8]; 7] = [b"a.x", b"a.y", b"a.z", b"b.x", b"b.y", b"_INBOX.1", b"nobody"];
+        for seed in 0..50 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let subjects: Vec<_> =
+                (0..200).map(|_| SUBJECTS[random.random_range(..SUBJECTS.len())]).collect();
+            let one_by_one = delivered(&subjects, 1).await;
+            for together in [2, 7, 200] {
+                assert_eq!(
+                    delivered(&subjects, together).await,
+                    one_by_one,
+                    "seed {seed}, {together} together"
+                );
+            }
+        }
+    }
+}

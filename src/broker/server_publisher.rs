@@ -112,11 +112,7 @@ impl ServerPublisher {
             many = run.iter().map(ServerMessage::message).collect::<Vec<_>>();
             &many
         };
-        self.delivery.deliver(
-            broker,
-            &self.matches,
-            &Run { messages, origin: Origin::Server { run } },
-        );
+        self.delivery.deliver(broker, &self.matches, &Run { messages, origin: Origin::Server { run } });
         // Nobody waits for a message made by the server.
         self.delivery.congested().for_each(drop);
         self.delivery.taken().iter().any(|taken| *taken)
