@@ -5,6 +5,7 @@
 //! error, and the exit code is 0 only on success.
 
 mod connection;
+mod controller;
 mod data;
 mod demo;
 mod device;

@@ -3,24 +3,18 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::{Args, Subcommand};
 use weir_protocol::duration;
 
-use super::connection::ServerArgs;
+use super::controller::{Controller, ControllerArgs};
 use super::failure::{Failure, Outcome};
 use super::{identity, output, task};
-use crate::client::{Client, RequestError};
 use crate::service::command::{Listed, Request, Response, Start};
-use crate::service::session::{RecordState, Session, State};
+use crate::service::session::{Session, State};
 use crate::service::span;
 
-/// How long an answer of the controller may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a recording may take to end, beyond its post-roll: the controller itself gives up earlier.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time between two looks at a recording that is ending.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]
@@ -51,17 +45,6 @@ pub(crate) enum RecordCommand {
 
     /// Stop and delete all recordings
     PurgeAll(PurgeArgs),
-}
-
-/// Where the controller is.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ControllerArgs {
-    /// Subject on which the controller takes commands
-    #[arg(long, value_name = "SUBJECT", default_value = "streams.record.cmd")]
-    command_subject: String,
-
-    #[command(flatten)]
-    server: ServerArgs,
 }
 
 /// Flags of `record start`.
@@ -202,83 +185,6 @@ pub(crate) fn run(command: RecordCommand) -> Outcome {
             RecordCommand::PurgeAll(args) => purge_all(args).await,
         }
     })
-}
-
-/// The controller, as a client sees it.
-pub(crate) struct Controller {
-    client: Client,
-    subject: String,
-}
-
-impl ControllerArgs {
-    async fn connect(&self) -> Outcome<Controller> {
-        let client = self.server.connect("record").await?;
-        Ok(Controller::new(client, self.command_subject.clone()))
-    }
-}
-
-impl Controller {
-    /// The controller that answers on `subject`.
-    pub(crate) fn new(client: Client, subject: String) -> Self {
-        Self { client, subject }
-    }
-
-    /// Asks, and takes a refusal as a failure.
-    pub(crate) async fn ask(&self, request: &Request) -> Outcome<Response> {
-        let body = serde_json::to_vec(request)
-            .map_err(|error| Failure::new(format!("the request does not fit JSON: {error}")))?;
-        let reply = self.client.request(&self.subject, None, Bytes::from(body), TIMEOUT).await;
-        let reply = reply.map_err(|error| match error {
-            RequestError::NoResponders { .. } => Failure::new(format!(
-                "no controller answers on {} at {}",
-                self.subject,
-                self.client.address()
-            ))
-            .hint("`weir serve` runs one; --server names another server, --command-subject another subject"),
-            RequestError::Timeout { .. } | RequestError::Disconnected | RequestError::Publish(_) => {
-                Failure::new(format!("the controller: {error}"))
-            }
-        })?;
-        let response: Response = serde_json::from_slice(&reply.payload).map_err(|error| {
-            Failure::new(format!("the controller's answer on {} is no JSON: {error}", self.subject))
-        })?;
-        if response.ok { Ok(response) } else { Err(Failure::new(response.message)) }
-    }
-
-    /// Every session, page by page.
-    async fn sessions(&self, device_id: Option<String>) -> Outcome<Vec<Listed>> {
-        let mut sessions = Vec::new();
-        loop {
-            let request = Request::List { device_id: device_id.clone(), offset: sessions.len(), limit: None };
-            let page = self.ask(&request).await?;
-            let found = page.sessions.unwrap_or_default();
-            let done = found.is_empty();
-            sessions.extend(found);
-            if done || page.total.is_none_or(|total| sessions.len() >= total) {
-                return Ok(sessions);
-            }
-        }
-    }
-
-    /// Waits until somebody's work on a session is done, and says how it ended.
-    pub(crate) async fn ended(&self, session_id: &str, limit: Duration) -> Outcome<RecordState> {
-        let waited = tokio::time::timeout(limit, async {
-            loop {
-                let answer = self.ask(&Request::Status { session_id: session_id.to_owned() }).await?;
-                let Some(status) = answer.status else {
-                    return Err(Failure::new(format!("session {session_id}: the controller told no state")));
-                };
-                if !status.state.is_active() {
-                    return Ok(status);
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        });
-        waited.await.unwrap_or_else(|_| {
-            Err(Failure::new(format!("session {session_id} is still ending after {}", span::format(limit)))
-                .hint(format!("`weir record status {session_id}` shows how far it is")))
-        })
-    }
 }
 
 fn one_of(session: Option<String>, session_id: Option<String>) -> Outcome<String> {

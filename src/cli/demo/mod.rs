@@ -21,8 +21,8 @@ use clap::Args;
 use tokio::sync::watch;
 use weir_protocol::duration;
 
+use super::controller::Controller;
 use super::failure::{Failure, Outcome};
-use super::record::Controller;
 use super::stack::Stack;
 use super::task::{self, Stop};
 use super::{identity, log, output};
