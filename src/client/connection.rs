@@ -6,28 +6,24 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use weir_protocol::decode::ServerDecoder;
 use weir_protocol::encode;
-use weir_protocol::error::ProtocolError;
 use weir_protocol::info::ServerInfo;
 use weir_protocol::op::{self, ServerOp};
 use weir_protocol::subject;
 
-use super::connector::{Connected, Connector, Credentials, Transport};
+use super::connector::Connector;
+use super::handshake::{Session, handshake};
 use super::subscription::Sink;
 use super::{ConnectError, Message, Options, PublishError, UnavailableError};
 use crate::sys::task;
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
-const READ_CHUNK: usize = 64 << 10;
 const SPARE_OUT_MAX: usize = 256 << 10;
 /// The subscription of the request inbox.
 const INBOX_SID: u64 = 1;
@@ -168,135 +164,6 @@ async fn reopen(core: &Core) -> Option<Session> {
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RECONNECT_WAIT_MAX);
     }
-}
-
-/// A transport on which both sides have introduced themselves.
-struct Session {
-    transport: Box<dyn Transport>,
-    input: Input,
-    info: Arc<ServerInfo>,
-    address: String,
-}
-
-async fn handshake(connected: Connected, options: &Options) -> Result<Session, ConnectError> {
-    let address = connected.address.clone();
-    let late = || ConnectError::Protocol {
-        address: address.clone(),
-        reason: "no INFO and PONG within 5 s".to_owned(),
-    };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, introduce(connected, options)).await {
-        Ok(result) => result,
-        Err(_) => Err(late()),
-    }
-}
-
-async fn introduce(connected: Connected, options: &Options) -> Result<Session, ConnectError> {
-    let Connected { mut transport, credentials, address } = connected;
-    let foreign = |reason: String| ConnectError::Protocol { address: address.clone(), reason };
-    let mut input = Input::default();
-    let mut info = None;
-    let mut ready = false;
-    while !ready {
-        let mut answer = BytesMut::new();
-        let mut problem = None;
-        input
-            .drain(|op, _| match op {
-                ServerOp::Info(json) => match serde_json::from_slice::<ServerInfo>(json) {
-                    Ok(newer) => {
-                        if info.replace(Arc::new(newer)).is_none() {
-                            answer.extend_from_slice(&connect_line(options, &credentials));
-                            answer.extend_from_slice(b"PING\r\n");
-                        }
-                        true
-                    }
-                    Err(error) => {
-                        problem = Some(foreign(format!("its INFO cannot be read: {error}")));
-                        false
-                    }
-                },
-                ServerOp::Pong => {
-                    ready = true;
-                    true
-                }
-                ServerOp::Ping => {
-                    answer.extend_from_slice(b"PONG\r\n");
-                    true
-                }
-                ServerOp::Err(text) => {
-                    let reason = String::from_utf8_lossy(text).trim_matches('\'').to_owned();
-                    problem = Some(ConnectError::Refused { address: address.clone(), reason });
-                    false
-                }
-                ServerOp::Ok => true,
-                ServerOp::Msg(_) => {
-                    problem = Some(foreign("a message before the PONG".to_owned()));
-                    false
-                }
-            })
-            .map_err(|error| foreign(error.to_string()))?;
-        if let Some(problem) = problem {
-            return Err(problem);
-        }
-        if !answer.is_empty() {
-            transport.write_all(&answer).await?;
-            transport.flush().await?;
-        }
-        if !ready && input.read(&mut transport).await? == 0 {
-            return Err(
-                io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into()
-            );
-        }
-    }
-    let info = info.ok_or_else(|| foreign("a PONG before its INFO".to_owned()))?;
-    Ok(Session { transport, input, info, address })
-}
-
-/// What was read and not yet understood.
-#[derive(Default)]
-struct Input {
-    decoder: ServerDecoder,
-    unread: BytesMut,
-}
-
-impl Input {
-    /// Reads once; 0 at the end.
-    async fn read<R: tokio::io::AsyncRead + Unpin>(&mut self, from: &mut R) -> io::Result<usize> {
-        let room = self.decoder.needed().unwrap_or(0).saturating_sub(self.unread.len()).max(READ_CHUNK);
-        self.unread.reserve(room);
-        from.read_buf(&mut self.unread).await
-    }
-
-    /// Shows every whole operation to `each`, with the bytes it borrows from, until that says false.
-    fn drain(&mut self, mut each: impl FnMut(ServerOp<'_>, &Bytes) -> bool) -> Result<(), ProtocolError> {
-        let chunk = self.unread.split().freeze();
-        let mut rest = &chunk[..];
-        let mut go_on = true;
-        while go_on && let Some((op, taken)) = self.decoder.decode(rest)? {
-            rest = rest.get(taken..).unwrap_or_default();
-            go_on = each(op, &chunk);
-        }
-        self.unread.extend_from_slice(rest);
-        Ok(())
-    }
-}
-
-fn connect_line(options: &Options, from_address: &Credentials) -> BytesMut {
-    let login = if *from_address == Credentials::default() { &options.credentials } else { from_address };
-    let mut connect = serde_json::json!({
-        "verbose": false, "pedantic": false, "tls_required": false, "echo": true,
-        "headers": true, "no_responders": true, "protocol": 1,
-        "name": options.name, "lang": "rust", "version": env!("CARGO_PKG_VERSION"),
-    });
-    if let Some(fields) = connect.as_object_mut() {
-        for (key, value) in [("user", &login.user), ("pass", &login.password), ("auth_token", &login.token)] {
-            if let Some(value) = value {
-                fields.insert(key.to_owned(), value.clone().into());
-            }
-        }
-    }
-    let mut line = BytesMut::new();
-    encode::connect(&mut line, connect.to_string().as_bytes());
-    line
 }
 
 /// Reads and writes until the transport fails; the result says why it did.

@@ -10,6 +10,7 @@
 mod connection;
 pub mod connector;
 mod error;
+mod handshake;
 pub mod jetstream;
 pub mod kv;
 mod message;
