@@ -1,4 +1,7 @@
 //! A subscription: messages in the order in which they came, bounded, and dropped when their reader is too slow.
+//!
+//! One slow reader holds up nobody else: what finds no room is counted and thrown away. Dropping a subscription ends it at the
+//! server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,7 @@
 //! What `weir serve` does: addresses, places and names, checked, with nothing left to decide.
+//!
+//! Nothing is opened or started here: what is wrong with the flags is said before anything is touched, with the flag, its
+//! value and what would be right.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

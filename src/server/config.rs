@@ -1,4 +1,6 @@
 //! What a server is started with. Names and defaults are nats-server's, but for the address: the loopback.
+//!
+//! Plain values that are checked once, at the start. Where they come from, flags or another program, is not known here.
 
 use std::fmt;
 use std::path::PathBuf;

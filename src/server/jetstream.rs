@@ -1,4 +1,6 @@
 //! JetStream as a part of the server: where its store lives, and how it starts and stops.
+//!
+//! Both wait for the disk, so both are called where a thread may block. A temporary store goes when JetStream does.
 
 use std::fmt;
 use std::io;

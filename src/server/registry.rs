@@ -1,4 +1,7 @@
 //! Every connection that is, the latest that were, and the counts of both.
+//!
+//! A connection is admitted, refused for the limit or refused for the end of the server under one lock, so none slips in
+//! behind the last look. What is kept of those that were is bounded by `max_closed_clients`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,6 @@
-//! Tasks and threads start here and nowhere else, so that each has a name and somebody who waits for it.
+//! Tasks and threads start here and nowhere else, so that each has somebody who waits for it or owns its end.
+//!
+//! A [`TaskGroup`] is over when its last task is: whoever stops a server waits for that instead of guessing.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,7 @@
 //! Streams as the API describes them, as far as this client looks at them. What it does not know it keeps.
+//!
+//! Not the types of `weir_protocol::jetstream`: those are what this server implements, word for word; these go to any server
+//! and back without losing a field.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,7 @@
 //! The API of consumers: create, info, names, list, delete, pause, reset.
+//!
+//! A change is staged before the engine shows it; one that the store refuses changes nothing. Absent: pull requests and
+//! acknowledgements, which come on subjects of the consumer's own.
 
 use bytes::Bytes;
 use weir_protocol::jetstream::api::{ApiPagedRequest, ApiResponse, LIST_LIMIT, NAMES_LIMIT, SuccessResponse};

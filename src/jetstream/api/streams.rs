@@ -1,4 +1,7 @@
 //! The API of streams: create, update, info, names, list, delete, purge.
+//!
+//! What one stream's configuration may say is checked in `stream::config`; here it is held against the other streams: names,
+//! subjects that overlap, those that are offline. A change is staged before the engine shows it.
 
 use weir_protocol::jetstream::api::{
     ApiResponse, LIST_LIMIT, NAMES_LIMIT, SUBJECTS_LIMIT, StreamConfigRequest, StreamCreateResponse,

@@ -1,4 +1,7 @@
 //! Acknowledgements: what each kind does to the pending messages and to the ack floor.
+//!
+//! A client that asks whether its acknowledgement is kept is answered once the state that has it is durable; all others
+//! cost no write of their own.
 
 use bytes::Bytes;
 use weir_protocol::jetstream::ack::{Ack, AckSubject};

@@ -1,4 +1,7 @@
 //! The life of a consumer besides delivering: time passing, pauses, updates, inactivity, its end.
+//!
+//! A push consumer is used while somebody listens, a pull consumer while requests come or what it delivered is not yet due
+//! again. It only says that it has expired: ending it is the engine's, because the store has to let it go first.
 
 use bytes::Bytes;
 use weir_protocol::jetstream::consumer::ConsumerConfig;

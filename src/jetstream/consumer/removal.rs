@@ -1,4 +1,6 @@
 //! Records that leave the stream: by themselves, by its limits, or by a purge.
+//!
+//! What is gone is neither counted nor waited for: it leaves the pending messages, and the ack floor moves past it.
 
 use weir_protocol::jetstream::consumer::AckPolicy;
 use weir_protocol::subject;

@@ -1,4 +1,6 @@
 //! Where a consumer starts, and how it is set back.
+//!
+//! Everything below the start counts as delivered and acknowledged, so the ack floor never lies above what was delivered.
 
 use std::collections::VecDeque;
 
