@@ -4,6 +4,7 @@ use async_nats::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
+pub(crate) use crate::support::capture::{control, controlled, numbers, recording};
 use crate::support::http::{self, Response};
 use crate::support::jetstream::{Stored, all_messages, stream_info};
 use crate::support::{Server, api, eventually};
@@ -50,21 +51,9 @@ pub(crate) async fn command_bytes(client: &Client, body: &[u8]) -> Value {
         .unwrap_or_else(|error| panic!("{COMMANDS} answered no JSON ({error}): {:?}", answer.payload))
 }
 
-/// A request to the controller; its answer.
-pub(crate) async fn command(client: &Client, body: Value) -> Value {
-    command_bytes(client, body.to_string().as_bytes()).await
-}
-
-/// A request that must succeed.
-pub(crate) async fn commanded(client: &Client, body: Value) -> Value {
-    let answer = command(client, body.clone()).await;
-    assert_eq!(answer["ok"], true, "{body} was answered {answer}");
-    answer
-}
-
 /// A request that must be refused with a reason that contains `part`, in any case.
 pub(crate) async fn refused(client: &Client, body: Value, part: &str) -> Value {
-    let answer = command(client, body.clone()).await;
+    let answer = control(client, &body).await;
     is_refusal(&answer, part);
     answer
 }
@@ -91,12 +80,12 @@ pub(crate) async fn start_with(client: &Client, device: &str, session: &str, mor
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();
     }
-    commanded(client, body).await
+    controlled(client, &body).await
 }
 
 /// Stops a recording and waits until its state says so; the state.
 pub(crate) async fn stop(client: &Client, session: &str) -> Value {
-    commanded(client, json!({"action": "stop", "session_id": session})).await;
+    controlled(client, &json!({"action": "stop", "session_id": session})).await;
     stopped(client, session).await
 }
 
@@ -150,11 +139,6 @@ pub(crate) fn buffer(device: &str) -> String {
     format!("STREAMS_BUFFER_{device}")
 }
 
-/// The name of a session's stream.
-pub(crate) fn recording(session: &str) -> String {
-    format!("STREAMS_REC_{session}")
-}
-
 /// Whether a stream exists.
 pub(crate) async fn exists(client: &Client, stream: &str) -> bool {
     api(client, &format!("STREAM.INFO.{stream}"), &Value::Null).await.get("error").is_none()
@@ -188,17 +172,6 @@ pub(crate) async fn has_messages(client: &Client, stream: &str, count: u64) -> V
 /// The payloads as text.
 pub(crate) fn texts(messages: &[Stored]) -> Vec<String> {
     messages.iter().map(Stored::text).collect()
-}
-
-/// The `n` of each payload.
-pub(crate) fn numbers(messages: &[Stored]) -> Vec<u64> {
-    messages
-        .iter()
-        .map(|message| {
-            let value: Value = serde_json::from_slice(&message.data).expect("the payload is JSON");
-            value["n"].as_u64().unwrap_or_else(|| panic!("no number in {value}"))
-        })
-        .collect()
 }
 
 /// Nanoseconds since 1970 of an RFC 3339 time.

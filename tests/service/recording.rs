@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    SESSIONS, STATES, buffer, command, command_bytes, commanded, enable_buffer, exists, feed, has_messages,
+    SESSIONS, STATES, buffer, command_bytes, control, controlled, enable_buffer, exists, feed, has_messages,
     is_refusal, keys, nanos, next, now, numbers, publish, recording, refused, row, start, start_with, stop,
     stopped, streams, texts,
 };
@@ -20,7 +20,8 @@ use crate::support::{Server, eventually, weir_ok, within};
 async fn s0_039_a_start_is_answered_with_session_and_state() {
     let server = Server::start().await;
     let client = server.connect().await;
-    let answer = command(&client, json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    let answer =
+        control(&client, &json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
     assert_eq!(answer["ok"], true, "{answer}");
     assert!(!answer["message"].as_str().unwrap_or_default().is_empty(), "{answer}");
     assert_eq!(answer["session_id"], "s1", "{answer}");
@@ -41,7 +42,7 @@ async fn s0_040_a_session_id_is_used_verbatim_or_made_up() {
 
     let mut made_up = Vec::new();
     for _ in 0..2 {
-        let answer = commanded(&client, json!({"action": "start", "device_id": "dev-1"})).await;
+        let answer = controlled(&client, &json!({"action": "start", "device_id": "dev-1"})).await;
         let id = answer["session_id"].as_str().expect("an id").to_owned();
         let groups: Vec<usize> = id.split('-').map(str::len).collect();
         assert_eq!(groups, [8, 4, 4, 4, 12], "{id} is a UUID");
@@ -152,7 +153,7 @@ async fn s0_044_the_state_goes_from_running_to_stopped() {
     start(&client, "dev-1", "s1").await;
     feed(&server, "dev-1", 1..=5).await;
     has_messages(&client, &recording("s1"), 5).await;
-    commanded(&client, json!({"action": "stop", "session_id": "s1"})).await;
+    controlled(&client, &json!({"action": "stop", "session_id": "s1"})).await;
     let mut seen: Vec<Value> = Vec::new();
     while seen.last().is_none_or(|state| state["state"] != "stopped") {
         let entry = tokio::time::timeout(crate::support::PATIENCE, watch.next()).await;
@@ -204,7 +205,7 @@ async fn s0_045_a_stop_ends_the_recording() {
 
     // A post-roll goes on after the stop.
     start_with(&client, "dev-1", "s2", json!({"post_roll": "1s"})).await;
-    commanded(&client, json!({"action": "stop", "session_id": "s2"})).await;
+    controlled(&client, &json!({"action": "stop", "session_id": "s2"})).await;
     feed(&server, "dev-1", [7]).await;
     stopped(&client, "s2").await;
     assert_eq!(numbers(&all_messages(&client, &recording("s2")).await), [7]);
@@ -217,17 +218,17 @@ async fn s0_046_stop_by_device_and_stop_all_end_the_sessions_meant() {
     for (device, session) in [("dev-1", "a"), ("dev-1", "b"), ("dev-2", "c")] {
         start(&client, device, session).await;
     }
-    let answer = commanded(&client, json!({"action": "stop", "device_id": "dev-1"})).await;
+    let answer = controlled(&client, &json!({"action": "stop", "device_id": "dev-1"})).await;
     assert_eq!(answer["count"], 2, "{answer}");
     stopped(&client, "a").await;
     stopped(&client, "b").await;
     assert_eq!(row(&client, STATES, "c").await.unwrap()["state"], "running");
     start(&client, "dev-3", "d").await;
-    let answer = commanded(&client, json!({"action": "stop-all"})).await;
+    let answer = controlled(&client, &json!({"action": "stop-all"})).await;
     assert_eq!(answer["count"], 2, "{answer}");
     stopped(&client, "c").await;
     stopped(&client, "d").await;
-    let answer = commanded(&client, json!({"action": "stop-all"})).await;
+    let answer = controlled(&client, &json!({"action": "stop-all"})).await;
     assert_eq!(answer["count"], 0, "{answer}");
 }
 
@@ -238,13 +239,13 @@ async fn s0_047_stopping_an_unknown_session_is_no_error() {
     for body in
         [json!({"action": "stop", "session_id": "nobody"}), json!({"action": "stop", "device_id": "nobody"})]
     {
-        let answer = commanded(&client, body).await;
+        let answer = controlled(&client, &body).await;
         assert!(answer["message"].as_str().unwrap().contains("no active recording"), "{answer}");
     }
     assert!(keys(&client, STATES).await.is_empty(), "nothing is written about what never was");
     start(&client, "dev-1", "s1").await;
     stop(&client, "s1").await;
-    let answer = commanded(&client, json!({"action": "stop", "session_id": "s1"})).await;
+    let answer = controlled(&client, &json!({"action": "stop", "session_id": "s1"})).await;
     assert!(answer["message"].as_str().unwrap().contains("no active recording"), "{answer}");
 }
 
@@ -303,7 +304,7 @@ async fn s0_050_recordings_of_a_device_overlap_unless_one_is_exclusive() {
         assert_eq!(found, expected.collect::<Vec<_>>(), "{session}");
     }
     // Alone it starts, and then keeps others away from this device.
-    commanded(&client, exclusive).await;
+    controlled(&client, &exclusive).await;
     refused(&client, json!({"action": "start", "device_id": "dev-1", "session_id": "y"}), "x").await;
     start(&client, "dev-2", "z").await;
     assert!(row(&client, SESSIONS, "y").await.is_none());
@@ -347,7 +348,7 @@ async fn s0_052_a_pre_roll_beyond_the_buffer_is_refused() {
     assert!(answer["message"].as_str().unwrap().contains("5m"), "value and limit are named: {answer}");
     assert!(row(&client, SESSIONS, "s1").await.is_none(), "nothing is left of a refused start");
     assert!(streams(&client, "STREAMS_REC_").await.is_empty());
-    commanded(&client, with("dev-1", "2m")).await;
+    controlled(&client, &with("dev-1", "2m")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -477,7 +478,7 @@ async fn s0_057_a_note_is_kept_and_shown() {
     assert!(shown.contains(note), "{shown}");
     stop(&client, "s1").await;
     assert_eq!(row(&client, SESSIONS, "s1").await.unwrap()["note"], note);
-    let answer = commanded(&client, json!({"action": "show", "session_id": "s1"})).await;
+    let answer = controlled(&client, &json!({"action": "show", "session_id": "s1"})).await;
     assert_eq!(answer["session"]["note"], note, "{answer}");
 }
 
@@ -486,7 +487,7 @@ async fn s0_058_all_devices_are_recorded_each_in_a_session_of_its_own() {
     let server = Server::start().await;
     let client = server.connect().await;
     feed(&server, "known", [0]).await;
-    commanded(&client, json!({"action": "start", "session_id": "all"})).await;
+    controlled(&client, &json!({"action": "start", "session_id": "all"})).await;
     feed(&server, "known", 1..=5).await;
     feed(&server, "fresh.1", 1..=5).await;
     // Over NATS nobody can be held back: a device that was never seen is recorded from soon after its first message on.
@@ -512,7 +513,7 @@ async fn s0_058_all_devices_are_recorded_each_in_a_session_of_its_own() {
     assert_eq!(streams(&client, "STREAMS_REC_").await.len(), 3);
     feed(&server, "known", [6]).await;
     publish(&client, "monitor.native", json!({"n": 6}).to_string()).await;
-    commanded(&client, json!({"action": "stop", "session_id": "all"})).await;
+    controlled(&client, &json!({"action": "stop", "session_id": "all"})).await;
     for session in ["all", "all-known", "all-fresh=2e1", "all-native"] {
         stopped(&client, session).await;
     }
@@ -577,7 +578,7 @@ async fn sessions_are_listed_and_deleted_over_the_controller() {
     start(&client, "dev-2", "b").await;
     // Others may listen to the commands; the controller alone answers.
     next(&mut playback).await;
-    let answer = commanded(&client, json!({"action": "list", "device_id": "dev-1"})).await;
+    let answer = controlled(&client, &json!({"action": "list", "device_id": "dev-1"})).await;
     assert_eq!(
         (&answer["total"], &answer["sessions"][0]["session_id"]),
         (&json!(1), &json!("a")),
@@ -585,7 +586,7 @@ async fn sessions_are_listed_and_deleted_over_the_controller() {
     );
     refused(&client, json!({"action": "delete", "session_id": "a"}), "running").await;
     stop(&client, "a").await;
-    commanded(&client, json!({"action": "delete", "session_id": "a"})).await;
+    controlled(&client, &json!({"action": "delete", "session_id": "a"})).await;
     assert!(row(&client, SESSIONS, "a").await.is_none() && row(&client, STATES, "a").await.is_none());
     assert_eq!(streams(&client, "STREAMS_REC_").await, [recording("b")]);
     refused(&client, json!({"action": "delete", "session_id": "a"}), "a").await;
