@@ -272,6 +272,7 @@ impl Engine {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {
+        self.restore_again(now, store, interest);
         let due: Vec<u32> =
             self.timers.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
         for id in due {
@@ -284,7 +285,6 @@ impl Engine {
             self.touched.insert(id);
             self.time_out_consumers(id, now, store, interest);
         }
-        self.restore_again(now, store, interest);
         self.handle_durable(now, store, interest);
     }
 

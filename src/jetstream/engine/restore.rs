@@ -43,10 +43,16 @@ impl Engine {
             tracing::error!(stream, log, first, last, what, "the store has lost something");
         }
         for log in self.streams.keys().copied().collect::<Vec<_>>() {
-            self.depend(log);
-            self.make_hungry(log);
-            self.touch(log);
+            self.serve(log, store);
         }
+    }
+
+    /// A stream is served from now on. Its timer comes first: what grew too old meanwhile goes before it can be copied.
+    fn serve(&mut self, log: u32, store: &Store) {
+        self.depend(log);
+        self.make_hungry(log);
+        self.touch(log);
+        self.renew_timer(log, store);
     }
 
     /// Tries again what failed in passing.
@@ -56,9 +62,7 @@ impl Engine {
             let before = self.offline.remove(&log).map(|offline| offline.name);
             let Some(log) = self.restore_or_put_aside(LogId(log), now, store, interest) else { continue };
             tracing::info!(stream = before, "the stream is served again");
-            self.depend(log);
-            self.make_hungry(log);
-            self.touch(log);
+            self.serve(log, store);
             self.wake_dependents(&before.unwrap_or_default());
         }
     }

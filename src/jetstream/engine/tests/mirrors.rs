@@ -70,6 +70,21 @@ fn a_mirror_survives_a_restart_and_is_promoted() {
 }
 
 #[test]
+fn what_grew_too_old_while_the_server_was_down_is_not_copied() {
+    let mut world = World::new();
+    world.create(r#"{"name":"O","subjects":["o.>"],"max_age":2000000000}"#);
+    world.create(r#"{"name":"M","mirror":{"name":"O"},"storage":"memory"}"#);
+    fill(&mut world, "o.1", 2);
+    assert_eq!(world.numbers("M"), (2, 1, 2));
+    world.now += SECOND;
+    fill(&mut world, "o.1", 1);
+    world.now += SECOND;
+    // A mirror in memory takes all that is there again.
+    world.restart();
+    assert_eq!((world.numbers("O"), world.numbers("M")), ((1, 3, 3), (1, 3, 3)));
+}
+
+#[test]
 fn an_origin_that_is_deleted_leaves_its_copies() {
     let mut world = World::new();
     world.create(r#"{"name":"O","subjects":["o.>"]}"#);
