@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_protocol::{header, subject};
 use weir_storage::simulated::Simulated;
-use weir_storage::{LogId, Options, Store};
+use weir_storage::{LogId, Next, Options, Store};
 
 use super::subscriptions::API_FILTERS;
 use super::*;
@@ -29,17 +29,24 @@ const START: i64 = 1_704_067_200_000_000_000;
 const MILLISECOND: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
 
-/// Subjects somebody is subscribed to.
+/// Subjects somebody is subscribed to; in a queue group, its name follows after a space.
 #[derive(Default)]
 struct Subscribed(RefCell<BTreeSet<Vec<u8>>>);
 
+fn subscription(subject: &[u8], queue: Option<&[u8]>) -> Vec<u8> {
+    queue.map_or_else(|| subject.to_vec(), |queue| [subject, b" ", queue].concat())
+}
+
 impl Interest for Subscribed {
     fn has(&self, subject: &[u8]) -> bool {
-        self.0.borrow().iter().any(|filter| subject::matches(subject, filter))
+        self.0.borrow().iter().any(|each| {
+            let filter = each.split(|byte| *byte == b' ').next().unwrap_or_default();
+            subject::matches(subject, filter)
+        })
     }
 
-    fn listens(&self, subject: &[u8], _queue: Option<&[u8]>) -> bool {
-        self.0.borrow().contains(subject)
+    fn listens(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        self.0.borrow().contains(&subscription(subject, queue))
     }
 }
 
@@ -51,6 +58,8 @@ struct World {
     now: i64,
     /// What the engine asked to hear.
     heard: Vec<(Bytes, Tag)>,
+    /// The subjects whose interest it watches.
+    watched: Vec<(Bytes, Tag)>,
     sent: Vec<Message>,
     requests: u64,
 }
@@ -81,6 +90,7 @@ impl World {
             interest: Subscribed::default(),
             now: START,
             heard: Vec::new(),
+            watched: Vec::new(),
             sent: Vec::new(),
             requests: 0,
         };
@@ -94,6 +104,7 @@ impl World {
         self.engine = Engine::new(config());
         self.interest.0.borrow_mut().insert(b"_INBOX.>".to_vec());
         self.heard.clear();
+        self.watched.clear();
         self.engine.restore(self.now, &mut store, &self.interest);
         self.engine.resume_mirrors(self.now, &mut store, &self.interest);
         self.store = Some(store);
@@ -150,7 +161,8 @@ impl World {
                 Hearing::Unsubscribe { filter, tag } => {
                     self.heard.retain(|each| *each != (filter.clone(), tag))
                 }
-                Hearing::Watch { .. } | Hearing::Unwatch { .. } => {}
+                Hearing::Watch { subject, tag } => self.watched.push((subject, tag)),
+                Hearing::Unwatch { tag } => self.watched.retain(|(_, each)| *each != tag),
             }
         }
         let now = self.engine.outputs().take_now();
@@ -208,6 +220,21 @@ impl World {
             self.engine.handle(self.now, input, store, &self.interest);
         }
         is_heard
+    }
+
+    /// Somebody subscribes to this very subject, in a queue group or alone, or does no longer; the engine hears of it.
+    fn set_listening(&mut self, subject: &str, queue: Option<&str>, listens: bool) {
+        let subscription = subscription(subject.as_bytes(), queue.map(str::as_bytes));
+        if listens {
+            self.interest.0.borrow_mut().insert(subscription);
+        } else {
+            self.interest.0.borrow_mut().remove(&subscription);
+        }
+        let watches = self.watched.iter().filter(|(watched, _)| *watched == subject);
+        for tag in watches.map(|(_, tag)| *tag).collect::<Vec<_>>() {
+            let store = self.store.as_mut().expect("it runs");
+            self.engine.handle(self.now, Input::InterestChanged { tag }, store, &self.interest);
+        }
     }
 
     /// Takes what was sent to a subject.
@@ -269,14 +296,17 @@ impl World {
     /// Every message of a stream: sequence, subject, payload.
     fn contents(&self, name: &str) -> Vec<(u64, String, String)> {
         let log = self.stream(name).log;
-        let state = self.store().state(log).expect("it has a state");
-        let mut all = Vec::new();
-        for seq in state.first_seq..=state.last_seq {
-            if let Some(record) = self.store().get(log, seq).expect("it can be read") {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                all.push((seq, text(&record.subject), text(&record.payload)));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (mut all, mut next) = (Vec::new(), 0);
+        loop {
+            match self.store().next(log, next, u64::MAX, None, 65_536).expect("it can be read") {
+                Next::Record(record) => {
+                    next = record.seq + 1;
+                    all.push((record.seq, text(&record.subject), text(&record.payload)));
+                }
+                Next::More(seq) => next = seq,
+                Next::End => return all,
             }
         }
-        all
     }
 }

@@ -5,7 +5,7 @@
 //! Nothing else calls what removes records in the store.
 
 use weir_protocol::subject;
-use weir_storage::{LogId, LogState, Next, ReadError, StageError, Store};
+use weir_storage::{LogId, LogState, Next, StageError, Store};
 
 use super::Stream;
 use super::read::seek_time;

@@ -1,62 +1,10 @@
-//! What a stream and its pull consumers must do, written down from the reference of the API without regard to cost: plain
-//! vectors, searched from one end to the other. Nothing of the code under test is used.
+//! What a stream must do, written down from the reference of the API without regard to cost: plain vectors, searched from one
+//! end to the other. Nothing of the code under test is used.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-/// A message as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) seq: u64,
-    pub(super) time: i64,
-    pub(super) subject: String,
-    /// Header lines, in order.
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) payload: String,
-}
-
-impl Message {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(each, _)| each == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Bytes of the header block.
-    fn header_bytes(&self) -> usize {
-        if self.headers.is_empty() {
-            return 0;
-        }
-        let lines: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        "NATS/1.0\r\n".len() + lines + 2
-    }
-
-    /// What it counts for.
-    fn cost(&self, is_file: bool) -> i64 {
-        let headers = self.header_bytes();
-        let frame = match (is_file, headers > 0) {
-            (true, true) => 34,
-            (true, false) => 30,
-            (false, _) => 16,
-        };
-        i64::try_from(frame + self.subject.len() + headers + self.payload.len()).expect("small")
-    }
-}
-
-/// Whether a subject matches a filter; an empty filter matches all.
-pub(super) fn matches(subject: &str, filter: &str) -> bool {
-    if filter.is_empty() {
-        return true;
-    }
-    let (subject, filter): (Vec<&str>, Vec<&str>) =
-        (subject.split('.').collect(), filter.split('.').collect());
-    for (at, token) in filter.iter().enumerate() {
-        match *token {
-            ">" => return subject.len() > at,
-            "*" if at < subject.len() => {}
-            token if subject.get(at) == Some(&token) => {}
-            _ => return false,
-        }
-    }
-    subject.len() == filter.len()
-}
+use super::consumer::{Consumer, Said};
+use super::message::{Message, matches};
 
 /// The limits of a stream; below 1 is none.
 #[derive(Clone, Debug)]
@@ -74,6 +22,7 @@ pub(super) struct Limits {
 pub(super) struct Stream {
     pub(super) limits: Limits,
     is_file: bool,
+    pub(super) allows_rollup: bool,
     pub(super) window: i64,
     pub(super) messages: Vec<Message>,
     pub(super) first: u64,
@@ -94,6 +43,7 @@ impl Stream {
         Self {
             limits,
             is_file,
+            allows_rollup: true,
             window,
             messages: Vec::new(),
             first: 1,
@@ -138,7 +88,7 @@ impl Stream {
         if message.header("Nats-Expected-Last-Msg-Id").is_some_and(|last| last != self.last_id) {
             return Err(10070);
         }
-        let rollup = message.header("Nats-Rollup").map(ToOwned::to_owned);
+        let rollup = message.header("Nats-Rollup").filter(|_| self.allows_rollup).map(ToOwned::to_owned);
         self.check_room(&message, rollup.is_some())?;
         message.seq = self.last + 1;
         message.time = now.max(self.last_time);
@@ -324,10 +274,53 @@ impl Stream {
             .collect();
         let messages = self.messages.clone();
         for consumer in self.consumers.values_mut() {
-            consumer.pulls.clear();
             consumer.queue.sort_unstable();
             consumer.list_again(&messages);
         }
+    }
+
+    /// A stream in memory is back: it goes on empty behind `last`, and its consumers start again.
+    ///
+    /// # Panics
+    /// When a sequence could be used twice.
+    pub(super) fn restart_empty(&mut self, last: u64, now: i64) {
+        assert!(last >= self.last, "{last} is below {}, which was used", self.last);
+        let mut consumers = std::mem::take(&mut self.consumers);
+        let (limits, window) = (self.limits.clone(), self.window);
+        *self = Self { last, first: last + 1, ..Self::new(limits, window, false) };
+        for consumer in consumers.values_mut() {
+            consumer.begin_anew(&self.messages, self.first, self.last, now);
+        }
+        self.consumers = consumers;
+    }
+
+    /// As a mirror takes what is in `origin`: with its sequences and times, passing over what is gone.
+    pub(super) fn mirror(&mut self, origin: &Self, filter: &str) {
+        let last = self.last;
+        for message in origin.messages.iter().filter(|each| each.seq > last) {
+            if matches(&message.subject, filter) {
+                self.last = message.seq;
+                self.messages.push(message.copied());
+                self.enforce(&message.subject);
+            }
+        }
+        self.last = self.last.max(origin.last);
+        self.first = self.messages.first().map_or(self.last + 1, |first| first.seq);
+    }
+
+    /// As a source takes what is in `origin` from a sequence on: as new messages that say where they are from. Returns where
+    /// it goes on.
+    pub(super) fn source(&mut self, origin: &Self, filter: &str, from: u64, now: i64) -> u64 {
+        for message in origin.messages.iter().filter(|each| each.seq >= from) {
+            if matches(&message.subject, filter) {
+                let mut copy = message.copied();
+                let taken = if filter.is_empty() { ">" } else { filter };
+                let place = format!("S {} {taken} > {}", message.seq, message.subject);
+                copy.headers.push(("Nats-Stream-Source".to_owned(), place));
+                self.publish(now, copy).expect("a source is taken or known");
+            }
+        }
+        from.max(origin.last + 1)
     }
 
     /// Time passed, to a moment at which something may be due.
@@ -358,361 +351,5 @@ impl Stream {
         if let Some(consumer) = self.consumers.get_mut(name) {
             consumer.drive(messages, last, now, said);
         }
-    }
-}
-
-/// What was said to whom, in order for each.
-pub(super) type Said = BTreeMap<String, Vec<String>>;
-
-fn say(said: &mut Said, to: &str, what: String) {
-    said.entry(to.to_owned()).or_default().push(what);
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AckPolicy {
-    Explicit,
-    All,
-    None,
-}
-
-#[derive(Clone, Debug)]
-struct Pending {
-    first_consumer_seq: u64,
-    /// When it falls due; none while it is queued.
-    due: Option<i64>,
-}
-
-/// A waiting pull request.
-#[derive(Clone, Debug)]
-pub(super) struct Pull {
-    pub(super) to: String,
-    pub(super) left: i64,
-    /// Bytes still allowed; 0 without a limit.
-    pub(super) bytes: i64,
-    pub(super) expires: Option<i64>,
-    pub(super) no_wait: bool,
-    pub(super) has_got: bool,
-}
-
-/// A pull consumer.
-#[derive(Clone, Debug)]
-pub(super) struct Consumer {
-    pub(super) name: String,
-    pub(super) filter: String,
-    pub(super) policy: AckPolicy,
-    pub(super) ack_wait: i64,
-    pub(super) backoff: Vec<i64>,
-    pub(super) max_deliver: u64,
-    pub(super) max_ack_pending: usize,
-    pub(super) max_waiting: usize,
-    /// The next sequence to look at.
-    pub(super) next: u64,
-    /// The last messages that come first, and the last sequence when they were listed.
-    pub(super) list: Option<(VecDeque<u64>, u64)>,
-    pub(super) consumer_seq: u64,
-    pending: BTreeMap<u64, Pending>,
-    queue: Vec<u64>,
-    /// How often each was delivered, where that is more than once or it was given up.
-    deliveries: BTreeMap<u64, u64>,
-    pub(super) pulls: VecDeque<Pull>,
-    /// The stream was purged: floors moved.
-    pub(super) is_purged: bool,
-}
-
-impl Consumer {
-    pub(super) fn new(name: &str, filter: &str, policy: AckPolicy) -> Self {
-        Self {
-            name: name.to_owned(),
-            filter: filter.to_owned(),
-            policy,
-            ack_wait: 0,
-            backoff: Vec::new(),
-            max_deliver: u64::MAX,
-            max_ack_pending: usize::MAX,
-            max_waiting: 512,
-            next: 1,
-            list: None,
-            consumer_seq: 0,
-            pending: BTreeMap::new(),
-            queue: Vec::new(),
-            deliveries: BTreeMap::new(),
-            pulls: VecDeque::new(),
-            is_purged: false,
-        }
-    }
-
-    /// Starts with the last message of each subject.
-    pub(super) fn list_lasts(&mut self, stream: &Stream) {
-        let mut lasts: BTreeMap<&str, u64> = BTreeMap::new();
-        for message in stream.messages.iter().filter(|each| matches(&each.subject, &self.filter)) {
-            lasts.insert(&message.subject, message.seq);
-        }
-        let mut seqs: Vec<u64> = lasts.into_values().collect();
-        seqs.sort_unstable();
-        self.next = seqs.first().copied().unwrap_or(stream.last + 1);
-        self.list = (!seqs.is_empty()).then(|| (seqs.into(), stream.last));
-    }
-
-    /// A list that is not worked off is made anew after a restart, as of the same sequence.
-    fn list_again(&mut self, messages: &[Message]) {
-        let Some((_, resume)) = self.list.take() else { return };
-        let mut lasts: BTreeMap<&str, u64> = BTreeMap::new();
-        for message in messages.iter().filter(|each| matches(&each.subject, &self.filter)) {
-            if message.seq <= resume {
-                lasts.insert(&message.subject, message.seq);
-            }
-        }
-        let mut seqs: Vec<u64> = lasts.into_values().filter(|seq| *seq >= self.next).collect();
-        seqs.sort_unstable();
-        if seqs.is_empty() {
-            self.next = resume + 1;
-        } else {
-            self.list = Some((seqs.into(), resume));
-        }
-    }
-
-    /// Messages left to be delivered for the first time.
-    pub(super) fn left(&self, messages: &[Message]) -> u64 {
-        let wanted = messages.iter().filter(|each| matches(&each.subject, &self.filter));
-        let left = wanted.filter(|each| match &self.list {
-            Some((seqs, resume)) => each.seq > *resume || seqs.contains(&each.seq),
-            None => each.seq >= self.next,
-        });
-        left.count() as u64
-    }
-
-    pub(super) fn pending(&self) -> Vec<u64> {
-        self.pending.keys().copied().collect()
-    }
-
-    pub(super) fn redelivered(&self) -> usize {
-        if self.max_deliver == 1 { 0 } else { self.deliveries.len() }
-    }
-
-    /// The consumer sequence below which everything is acknowledged.
-    pub(super) fn floor(&self) -> u64 {
-        self.pending.first_key_value().map_or(self.consumer_seq, |(_, first)| first.first_consumer_seq - 1)
-    }
-
-    /// A message left the stream.
-    fn forget(&mut self, seq: u64) {
-        self.pending.remove(&seq);
-        self.queue.retain(|each| *each != seq);
-        self.deliveries.remove(&seq);
-    }
-
-    fn due(&self, seq: u64, now: i64) -> i64 {
-        let delivered = usize::try_from(self.deliveries.get(&seq).copied().unwrap_or(1)).expect("small");
-        let wait = self.backoff.get(delivered - 1).or(self.backoff.last()).copied().unwrap_or(self.ack_wait);
-        now + wait
-    }
-
-    fn enqueue(&mut self, seq: u64) {
-        if self.queue.contains(&seq) {
-            return;
-        }
-        let delivered = self.deliveries.get(&seq).copied().unwrap_or(1);
-        if delivered >= self.max_deliver {
-            self.pending.remove(&seq);
-            self.deliveries.insert(seq, delivered);
-        } else if let Some(pending) = self.pending.get_mut(&seq) {
-            pending.due = None;
-            self.queue.push(seq);
-        }
-    }
-
-    /// What was not acknowledged in time is to be delivered again.
-    pub(super) fn fall_due(&mut self, now: i64) {
-        let due = self.pending.iter().filter(|(_, pending)| pending.due.is_some_and(|due| due <= now));
-        for seq in due.map(|(seq, _)| *seq).collect::<Vec<_>>() {
-            self.enqueue(seq);
-        }
-    }
-
-    fn time_out(&mut self, now: i64, said: &mut Said) {
-        let (over, waiting): (Vec<_>, Vec<_>) =
-            self.pulls.drain(..).partition(|pull| pull.expires.is_some_and(|at| at <= now));
-        self.pulls = waiting.into();
-        for pull in over {
-            say(said, &pull.to, pull.ended(408, "Request Timeout"));
-        }
-    }
-
-    pub(super) fn ack(&mut self, seq: u64) {
-        match self.policy {
-            AckPolicy::None => {}
-            AckPolicy::Explicit => self.forget(seq),
-            AckPolicy::All => {
-                for seq in self.pending.range(..=seq).map(|(seq, _)| *seq).collect::<Vec<_>>() {
-                    self.forget(seq);
-                }
-            }
-        }
-    }
-
-    pub(super) fn nak(&mut self, seq: u64, delay: Option<i64>, now: i64) {
-        let Some(pending) = self.pending.get_mut(&seq) else { return };
-        match delay {
-            Some(delay) => {
-                pending.due = Some(now + delay);
-                self.queue.retain(|each| *each != seq);
-            }
-            None => self.enqueue(seq),
-        }
-    }
-
-    pub(super) fn in_progress(&mut self, seq: u64, now: i64) {
-        let due = self.due(seq, now);
-        if let Some(pending) = self.pending.get_mut(&seq) {
-            pending.due = Some(due);
-            self.queue.retain(|each| *each != seq);
-        }
-    }
-
-    /// Back to `seq`, with nothing pending.
-    pub(super) fn reset(&mut self, seq: u64) {
-        self.pending.clear();
-        self.queue.clear();
-        self.deliveries.clear();
-        self.list = None;
-        self.next = seq;
-        self.consumer_seq = 0;
-        self.is_purged = false;
-    }
-
-    /// A request comes in: it waits, or is refused.
-    pub(super) fn pull(&mut self, pull: Pull, messages: &[Message], said: &mut Said) {
-        if pull.no_wait {
-            let available = self.left(messages) + self.queue.len() as u64;
-            if available == 0 && pull.expires.is_none() {
-                return say(said, &pull.to, "404 No Messages".to_owned());
-            }
-            let promised: i64 = self.pulls.iter().map(|pull| pull.left).sum();
-            if available > 0 && available < u64::try_from(promised).expect("positive") {
-                return say(said, &pull.to, "408 Requests Pending".to_owned());
-            }
-        }
-        if self.pulls.len() >= self.max_waiting {
-            return say(said, &pull.to, "409 Exceeded MaxWaiting".to_owned());
-        }
-        self.pulls.push_back(pull);
-    }
-
-    fn drive(&mut self, messages: &[Message], last: u64, now: i64, said: &mut Said) {
-        let mut is_stalled = false;
-        while !self.pulls.is_empty() {
-            let queued = self.queue.first().copied();
-            let found = match queued {
-                Some(seq) => messages.iter().find(|each| each.seq == seq),
-                None if self.policy != AckPolicy::None && self.pending.len() >= self.max_ack_pending => {
-                    is_stalled = true;
-                    break;
-                }
-                None => self.find_new(messages, last),
-            };
-            let Some(message) = found else { break };
-            if !self.deliver(message, queued.is_some(), messages, now, said) {
-                break;
-            }
-        }
-        if !is_stalled {
-            let (over, waiting): (Vec<_>, Vec<_>) = self
-                .pulls
-                .drain(..)
-                .partition(|pull| pull.no_wait && (pull.expires.is_none() || pull.has_got));
-            self.pulls = waiting.into();
-            for pull in over {
-                say(said, &pull.to, "404 No Messages".to_owned());
-            }
-        }
-    }
-
-    /// The next message that was never delivered.
-    fn find_new<'a>(&mut self, messages: &'a [Message], last: u64) -> Option<&'a Message> {
-        while let Some((seqs, resume)) = &mut self.list {
-            let Some(seq) = seqs.front().copied() else {
-                self.next = *resume + 1;
-                self.list = None;
-                break;
-            };
-            if let Some(message) = messages.iter().find(|each| each.seq == seq) {
-                return Some(message);
-            }
-            seqs.pop_front();
-            self.next = seq + 1;
-        }
-        let found =
-            messages.iter().find(|each| each.seq >= self.next && matches(&each.subject, &self.filter));
-        if found.is_none() {
-            self.next = self.next.max(last + 1);
-        }
-        found
-    }
-
-    fn deliver(
-        &mut self,
-        message: &Message,
-        again: bool,
-        messages: &[Message],
-        now: i64,
-        said: &mut Said,
-    ) -> bool {
-        let Message { seq, time, subject, payload, .. } = message;
-        let (seq, time) = (*seq, *time);
-        let left = self.left(messages) - u64::from(!again);
-        let delivered = if again { self.deliveries.get(&seq).copied().unwrap_or(1) + 1 } else { 1 };
-        let consumer_seq = self.consumer_seq + 1;
-        let reply = format!("$JS.ACK.S.{}.{delivered}.{seq}.{consumer_seq}.{time}.{left}", self.name);
-        let size = reply.len() + subject.len() + message.header_bytes() + payload.len();
-        let size = i64::try_from(size).expect("small");
-        let mut pull = loop {
-            let Some(pull) = self.pulls.pop_front() else { return false };
-            if pull.bytes > 0 && size > pull.bytes {
-                say(said, &pull.to, pull.ended(409, "Message Size Exceeds MaxBytes"));
-                continue;
-            }
-            break pull;
-        };
-        self.consumer_seq = consumer_seq;
-        if again {
-            self.queue.remove(0);
-            self.deliveries.insert(seq, delivered);
-        } else {
-            self.next = seq + 1;
-            if let Some((seqs, resume)) = &mut self.list {
-                seqs.pop_front();
-                if seqs.is_empty() {
-                    self.next = *resume + 1;
-                    self.list = None;
-                }
-            }
-        }
-        if self.policy != AckPolicy::None {
-            let due = Some(self.due(seq, now));
-            self.pending.entry(seq).or_insert(Pending { first_consumer_seq: consumer_seq, due: None }).due =
-                due;
-        }
-        say(said, &pull.to, format!("{reply} {subject} {payload}"));
-        pull.has_got = true;
-        pull.left -= 1;
-        let had_limit = pull.bytes > 0;
-        if had_limit {
-            pull.bytes -= size;
-        }
-        if pull.left == 0 || had_limit && pull.bytes == 0 {
-            if pull.bytes > 0 {
-                pull.left = 0;
-                say(said, &pull.to, pull.ended(409, "Batch Completed"));
-            }
-        } else {
-            self.pulls.push_back(pull);
-        }
-        true
-    }
-}
-
-impl Pull {
-    fn ended(&self, code: u16, text: &str) -> String {
-        format!("{code} {text} {}/{}", self.left, self.bytes)
     }
 }
