@@ -21,6 +21,7 @@ mod process;
 mod relay;
 mod rows;
 mod sample;
+mod shape;
 mod stream;
 mod table;
 mod target;
@@ -34,9 +35,9 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::fault::Fault;
-use crate::flow::{SHAPES, Shape};
 use crate::lab::Lab;
 use crate::rows::Row;
+use crate::shape::{SHAPES, Shape};
 use crate::table::Results;
 use crate::target::{Kind, Target};
 

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::fault::Fault;
-use crate::flow::{Frames, Shape};
 use crate::process;
+use crate::shape::{Frames, Shape};
 
 /// Bytes that are read from a publisher at once.
 const READ: usize = 128 * 1024;

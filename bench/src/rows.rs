@@ -3,11 +3,12 @@
 //! A row gives one or several lines. The order is that of the table; ids are what `--rows` chooses by.
 
 use crate::consume::{Consume, How};
-use crate::flow::{Flow, SHAPES, Shape};
+use crate::flow::Flow;
 use crate::footprint::{Binary, Memory, Start, Written};
 use crate::lab::Measure;
 use crate::latency::RequestReply;
 use crate::sample::Metric;
+use crate::shape::{SHAPES, Shape};
 use crate::stream::{Publish, Way};
 
 /// What a line is to reach.
