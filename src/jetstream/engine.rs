@@ -22,10 +22,9 @@ use super::api::ApiStats;
 use super::consumer::{CloseReason, Interest};
 use super::context::{EngineConfig, Hold, context};
 use super::input::{Input, Tag};
-use super::origin::Progress;
 use super::output::Outputs;
-use super::stream::Stream;
 use super::stream::config::{HOLD, Neighbours};
+use super::stream::{Progress, Stream};
 use consumers::When;
 use restore::Offline;
 

@@ -6,7 +6,6 @@ mod context;
 pub mod driver;
 pub mod engine;
 pub mod input;
-mod origin;
 pub mod output;
 pub mod stream;
 

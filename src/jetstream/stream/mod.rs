@@ -7,6 +7,7 @@
 pub mod config;
 mod dedup;
 mod limits;
+mod origin;
 mod publish;
 mod purge;
 mod read;
@@ -24,12 +25,12 @@ use weir_storage::{Cost, Layout, LogId, LogSpec, LogState, Medium, ReadError, St
 
 use super::consumer::Consumer;
 use super::context::Context;
-use super::origin::{Mirror, Source};
 use dedup::Dedup;
+use origin::{Mirror, Source};
 use read::seek_time;
 use removal::UnreadIds;
 
-pub(super) use publish::{Incoming, Refusal};
+pub(super) use origin::Progress;
 pub use purge::Purged;
 pub(super) use removal::Removal;
 

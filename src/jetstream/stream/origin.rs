@@ -12,8 +12,9 @@ use weir_protocol::jetstream::stream::{StorageType, StreamSource, StreamSourceIn
 use weir_protocol::{header, subject};
 use weir_storage::{Next, Record, StageError, Store};
 
-use super::context::Context;
-use super::stream::{Incoming, Refusal, Removal, Stream, unreadable};
+use super::publish::{Incoming, Refusal};
+use super::{Removal, Stream, unreadable};
+use crate::jetstream::context::Context;
 
 /// A copy in one go ends after this many bytes.
 const COPY_BYTES: usize = 512 * 1024;
@@ -35,14 +36,14 @@ const SOURCE_KEY: &[u8] = b"source/";
 
 /// What is known of a mirror's origin.
 #[derive(Debug, Default)]
-pub(super) struct Mirror {
+pub(in crate::jetstream) struct Mirror {
     contact: Contact,
 }
 
 /// A source and its position.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) config: StreamSource,
+pub(in crate::jetstream) struct Source {
+    pub(in crate::jetstream) config: StreamSource,
     pub(super) index_name: String,
     /// The origin's log and the next sequence to take, once known.
     position: Option<(u32, u64)>,
@@ -109,7 +110,7 @@ impl Source {
 
 /// Whether there is more to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(in crate::jetstream) enum Progress {
     /// All that the origin has durable is copied.
     Done,
     /// Another call goes on.
@@ -148,7 +149,11 @@ fn store_failed(error: &impl std::fmt::Display) -> ApiError {
 
 impl Stream {
     /// Copies what `origin` has durable into this mirror.
-    pub(super) fn feed_mirror(&mut self, origin: &Stream, context: &mut Context<'_>) -> Progress {
+    pub(in crate::jetstream) fn feed_mirror(
+        &mut self,
+        origin: &Stream,
+        context: &mut Context<'_>,
+    ) -> Progress {
         let Some(config) = self.config.mirror.clone() else { return Progress::Done };
         let Some(mut mirror) = self.mirror.take() else { return Progress::Done };
         let progress = if mirror.contact.waits(context.now) {
@@ -220,7 +225,7 @@ impl Stream {
 
     /// The last sequence that mirrors may copy. What is in memory need not wait: a copy that survives a crash lies in the
     /// journal behind the reservation of its sequence.
-    pub(super) fn copyable_seq(&self, store: &Store) -> u64 {
+    pub(in crate::jetstream) fn copyable_seq(&self, store: &Store) -> u64 {
         let state = self.state(store);
         match self.config.storage {
             StorageType::File => state.durable_seq,
@@ -230,7 +235,7 @@ impl Stream {
 
     /// Keeps how far the origin in memory is when this mirror has not copied all of it. Staged before anything of it is
     /// acknowledged: after a crash, each acknowledged message is in the mirror or known to be missing.
-    pub(super) fn note_behind(&mut self, origin: &Stream, context: &mut Context<'_>) {
+    pub(in crate::jetstream) fn note_behind(&mut self, origin: &Stream, context: &mut Context<'_>) {
         let last = origin.state(context.store).last_seq;
         if origin.config.storage != StorageType::Memory
             || last <= self.state(context.store).last_seq
@@ -244,7 +249,7 @@ impl Stream {
     }
 
     /// What [`note_behind`](Self::note_behind) kept; 0 when it never had to.
-    pub(super) fn behind(&self, store: &Store) -> u64 {
+    pub(in crate::jetstream) fn behind(&self, store: &Store) -> u64 {
         let kept = store.attribute(self.log, BEHIND_KEY);
         kept.and_then(|bytes| bytes[..].try_into().ok()).map_or(0, u64::from_le_bytes)
     }
@@ -262,7 +267,7 @@ impl Stream {
     }
 
     /// Copies what the origin of source number `index` has durable into this stream.
-    pub(super) fn feed_source(
+    pub(in crate::jetstream) fn feed_source(
         &mut self,
         index: usize,
         origin: &Stream,
@@ -389,7 +394,7 @@ impl Stream {
     }
 
     /// The origins that `is_there` does not know are gone: there is nothing to try again until they come back.
-    pub(super) fn forget_failures(&mut self, is_there: impl Fn(&str) -> bool) {
+    pub(in crate::jetstream) fn forget_failures(&mut self, is_there: impl Fn(&str) -> bool) {
         if let (Some(config), Some(mirror)) = (&self.config.mirror, &mut self.mirror)
             && !is_there(&config.name)
         {
@@ -401,14 +406,14 @@ impl Stream {
     }
 
     /// When a copy that failed is tried again.
-    pub(super) fn origin_timeout(&self) -> Option<i64> {
+    pub(in crate::jetstream) fn origin_timeout(&self) -> Option<i64> {
         let mirror = self.mirror.iter().map(|mirror| &mirror.contact);
         let contacts = mirror.chain(self.sources.iter().map(|source| &source.contact));
         contacts.filter_map(|contact| contact.stopped.as_ref().map(|(at, _)| *at)).min()
     }
 
     /// How the mirror does.
-    pub(super) fn mirror_info(
+    pub(in crate::jetstream) fn mirror_info(
         &self,
         origin: Option<&Stream>,
         context: &Context<'_>,
@@ -420,7 +425,7 @@ impl Stream {
     }
 
     /// How source number `index` does.
-    pub(super) fn source_info(
+    pub(in crate::jetstream) fn source_info(
         &self,
         index: usize,
         origin: Option<&Stream>,
