@@ -88,7 +88,7 @@ mod search {
         let mut seen = coverage::Seen::new();
         let mut corpus: Vec<Vec<u8>> = Vec::new();
         for bytes in inputs {
-            if !holds(target, &bytes, &keep)? {
+            if !holds(target, &bytes, &keep, &seen)? {
                 return Ok(false);
             }
             if seen.is_new() || corpus.is_empty() {
@@ -104,7 +104,7 @@ mod search {
             let from = if mutator.below(2) == 0 { recent } else { 0 };
             let bytes = mutator.input(&corpus[from..], target.words);
             runs += 1;
-            if !holds(target, &bytes, &keep)? {
+            if !holds(target, &bytes, &keep, &seen)? {
                 return Ok(false);
             }
             if seen.is_new() {
@@ -130,8 +130,8 @@ mod search {
     }
 
     /// Whether the target holds on these bytes; if not, they are kept.
-    fn holds(target: Target, bytes: &[u8], keep: &Path) -> Result<bool, String> {
-        coverage::clear();
+    fn holds(target: Target, bytes: &[u8], keep: &Path, seen: &coverage::Seen) -> Result<bool, String> {
+        seen.clear();
         if catch_unwind(AssertUnwindSafe(|| (target.body)(bytes))).is_ok() {
             return Ok(true);
         }

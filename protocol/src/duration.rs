@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
@@ -70,15 +70,21 @@ pub fn parse_nanos(text: &str) -> Result<i64, DurationError> {
     total.and_then(|total| i64::try_from(total).ok()).ok_or_else(out_of_range)
 }
 
-/// `whole.fraction` units in nanoseconds; `None` when that is beyond any span.
-fn amount(whole: &str, fraction: &str, unit: u64) -> Option<i128> {
-    let number = |digits: &str| if digits.is_empty() { Some(0) } else { digits.parse::<u64>().ok() };
-    let whole = i128::from(number(whole)?).checked_mul(i128::from(unit))?;
+/// `whole.part` units in nanoseconds; `None` when that is beyond any span.
+fn amount(whole: &str, part: &str, unit: u64) -> Option<i128> {
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+    i128::from(whole).checked_mul(i128::from(unit))?.checked_add(i128::from(fraction(part, unit)))
+}
+
+/// What the digits behind the point of a number of units come to, in nanoseconds: less than a unit. What is below a nanosecond
+/// does not count.
+pub(crate) fn fraction(digits: &str, unit: u64) -> u64 {
     // Digits beyond the 18th are below a nanosecond, whatever the unit.
-    let fraction = fraction.get(..18).unwrap_or(fraction);
-    let scale = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let part = i128::from(number(fraction)?).checked_mul(i128::from(unit))?.checked_div(scale)?;
-    whole.checked_add(part)
+    let digits = digits.get(..18).unwrap_or(digits);
+    let scale = u32::try_from(digits.len()).ok().and_then(|count| 10u128.checked_pow(count));
+    let parts = digits.parse::<u64>().ok().map(|number| u128::from(number).saturating_mul(u128::from(unit)));
+    let nanos = parts.zip(scale).and_then(|(parts, scale)| parts.checked_div(scale));
+    nanos.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0)
 }
 
 fn digits(text: &str) -> (&str, &str) {

@@ -10,6 +10,8 @@ use std::str::FromStr;
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, datetime};
 
+use crate::duration;
+
 /// Go's zero time: "never", "not set".
 pub const ZERO: &str = "0001-01-01T00:00:00Z";
 /// The same in nanoseconds since 1970.
@@ -121,10 +123,7 @@ impl<'a> Reader<'a> {
             return 0;
         };
         self.rest = tail;
-        let digits = head.bytes().chain(std::iter::repeat(b'0')).take(9);
-        digits.fold(0, |value: i32, digit| {
-            value.wrapping_mul(10).wrapping_add(i32::from(digit.wrapping_sub(b'0')))
-        })
+        i32::try_from(duration::fraction(head, duration::SECOND)).unwrap_or(0)
     }
 
     /// Seconds east of UTC.

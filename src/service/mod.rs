@@ -37,7 +37,7 @@ use crate::sys::task;
 use buffer::Buffers;
 use device::{BufferSetting, BufferSettingError, DeviceStore};
 use ingest::Ingest;
-use monitor::{Context, Http, HttpListener};
+use monitor::{BodyBudget, Context, Http, HttpListener};
 use names::{NameError, Names};
 use recorder::{RecordError, Recorder};
 use session::SessionStore;
@@ -175,8 +175,8 @@ pub async fn start(
                 ingest: ingest.clone(),
                 clock,
                 random,
+                bodies: BodyBudget::new(config.bodies_bytes_max),
                 config,
-                bodies: Default::default(),
             };
             Some(Http::start(listener, address, context))
         }

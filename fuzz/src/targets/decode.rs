@@ -5,7 +5,7 @@
 use weir_protocol::connect::ConnectOptions;
 use weir_protocol::decode::{ClientDecoder, ServerDecoder};
 use weir_protocol::error::ProtocolError;
-use weir_protocol::header::Headers;
+use weir_protocol::header::{self, Headers};
 use weir_protocol::info::ServerInfo;
 use weir_protocol::op::{ClientOp, ServerOp};
 use weir_protocol::subject;
@@ -60,41 +60,28 @@ pub fn body(bytes: &[u8]) {
     assert_eq!(server(bytes, bytes.len().max(1)), server(bytes, step), "a server's bytes, cut every {step}");
 }
 
-/// What a client's bytes come to: the operations, and the bytes that wait or what was wrong.
-fn client(bytes: &[u8], step: usize) -> (Vec<String>, Result<usize, String>) {
-    let mut decoder = ClientDecoder::new(CONTROL_LINE, Some(PAYLOAD));
-    decoder.set_headers(true);
+/// What bytes come to: the operations, and how many bytes wait or what was wrong.
+type Outcome = (Vec<String>, Result<usize, String>);
+
+/// Shows the bytes to a decoder, `step` more each time. `decode` finds the first operation, as text, and how long it is.
+fn run(
+    bytes: &[u8],
+    step: usize,
+    mut decode: impl FnMut(&[u8]) -> Result<Option<(String, usize)>, ProtocolError>,
+) -> Outcome {
     let (mut ops, mut at, mut shown) = (Vec::new(), 0, 0);
     while shown < bytes.len() {
         shown = bytes.len().min(shown + step);
         loop {
-            let (op, taken) = match decoder.decode(&bytes[at..shown]) {
-                Ok(Some(found)) => found,
+            match decode(&bytes[at..shown]) {
+                Ok(Some((op, taken))) => {
+                    assert!(taken > 0 && at + taken <= shown, "{taken} of {} bytes were taken", shown - at);
+                    ops.push(op);
+                    at += taken;
+                }
                 Ok(None) => break,
                 Err(error) => return (ops, Err(end(&error))),
-            };
-            assert!(taken > 0 && at + taken <= shown, "{taken} of {} bytes were taken", shown - at);
-            if let ClientOp::Pub(publish) = &op {
-                assert!(publish.headers.len() + publish.payload.len() <= PAYLOAD, "the limit of the payload");
-                let _ = subject::is_valid_subject(publish.subject);
-                let _ = subject::matches(publish.subject, b"a.*.>");
-                let _ = Headers::parse(&publish.headers.to_vec().into());
             }
-            if let ClientOp::Sub(subscribe) = &op {
-                let _ = subject::is_valid_filter(subscribe.subject);
-            }
-            if let ClientOp::Connect(json) = &op {
-                let _ = ConnectOptions::default().merge_json(json);
-            }
-            ops.push(format!("{op:?}"));
-            at += taken;
-        }
-        match decoder.needed() {
-            Some(needed) => {
-                assert!(needed <= PAYLOAD + 2 * CONTROL_LINE + AROUND, "{needed} bytes are asked for")
-            }
-            // A line may be read to its limit before it is judged.
-            None => assert!(shown - at <= 2 * CONTROL_LINE + AROUND + step, "{} bytes are kept", shown - at),
         }
     }
     (ops, Ok(bytes.len() - at))
@@ -106,25 +93,84 @@ fn end(error: &ProtocolError) -> String {
     format!("{:?} {:?}", error.wire_text(), error.closes())
 }
 
-/// The same for a server's bytes; Weir's client trusts a server with the size of its messages.
-fn server(bytes: &[u8], step: usize) -> (Vec<String>, Result<usize, String>) {
-    let mut decoder = ServerDecoder::new();
-    let (mut ops, mut at, mut shown) = (Vec::new(), 0, 0);
-    while shown < bytes.len() {
-        shown = bytes.len().min(shown + step);
-        loop {
-            let (op, taken) = match decoder.decode(&bytes[at..shown]) {
-                Ok(Some(found)) => found,
-                Ok(None) => break,
-                Err(error) => return (ops, Err(end(&error))),
-            };
-            assert!(taken > 0 && at + taken <= shown, "{taken} of {} bytes were taken", shown - at);
-            if let ServerOp::Info(json) = &op {
-                let _ = ServerInfo::from_json(json);
+fn client(bytes: &[u8], step: usize) -> Outcome {
+    let mut decoder = ClientDecoder::new(CONTROL_LINE, Some(PAYLOAD));
+    decoder.set_headers(true);
+    run(bytes, step, |shown| {
+        let Some((op, taken)) = decoder.decode(shown)? else {
+            match decoder.needed() {
+                Some(needed) => {
+                    assert!(needed <= PAYLOAD + 2 * CONTROL_LINE + AROUND, "{needed} bytes are asked for");
+                }
+                // A line may be read to its limit before it is judged.
+                None => {
+                    assert!(shown.len() <= 2 * CONTROL_LINE + AROUND + step, "{} bytes are kept", shown.len())
+                }
             }
-            ops.push(format!("{op:?}"));
-            at += taken;
+            return Ok(None);
+        };
+        read(&op);
+        Ok(Some((format!("{op:?}"), taken)))
+    })
+}
+
+/// What a server reads of an operation beyond its frame.
+fn read(op: &ClientOp<'_>) {
+    match op {
+        ClientOp::Pub(publish) => {
+            assert!(publish.headers.len() + publish.payload.len() <= PAYLOAD, "the limit of the payload");
+            let _ = subject::is_valid_subject(publish.subject);
+            let _ = subject::matches(publish.subject, b"a.*.>");
+            headers(publish.headers);
         }
+        ClientOp::Sub(subscribe) => {
+            let filter = subscribe.subject;
+            if subject::is_valid_filter(filter) {
+                assert!(subject::is_subset(filter, filter) && subject::collide(filter, filter));
+                assert!(subject::is_subset(filter, b">"), "everything is below >");
+            }
+        }
+        ClientOp::Connect(json) => {
+            let _ = ConnectOptions::default().merge_json(json);
+        }
+        ClientOp::Unsub(_)
+        | ClientOp::Ping
+        | ClientOp::Pong
+        | ClientOp::Info(_)
+        | ClientOp::Ok
+        | ClientOp::Err(_) => {}
     }
-    (ops, Ok(bytes.len() - at))
+}
+
+/// A block of headers: what is read of it by name and as a whole, and what is cut out of it.
+fn headers(block: &[u8]) {
+    let _ = (header::status(block), header::is_valid(block));
+    for (name, _) in header::iter(block) {
+        assert_eq!(
+            header::get(&header::remove(block, name), name),
+            None,
+            "{:?} is removed",
+            name.escape_ascii()
+        );
+    }
+    if block.is_empty() || header::is_valid(block) {
+        let set = header::set(block, "Nats-Set", "value");
+        assert_eq!(header::get_str(&set, "Nats-Set"), Some("value"));
+    }
+    if let Ok(headers) = Headers::parse(&block.to_vec().into()) {
+        let again = Headers::parse(&headers.to_block()).expect("what was written is read");
+        assert_eq!(headers.iter().collect::<Vec<_>>(), again.iter().collect::<Vec<_>>());
+    }
+}
+
+/// The same for a server's bytes; Weir's client trusts a server with the size of its messages.
+fn server(bytes: &[u8], step: usize) -> Outcome {
+    let mut decoder = ServerDecoder::new();
+    run(bytes, step, |shown| {
+        let Some((op, taken)) = decoder.decode(shown)? else { return Ok(None) };
+        if let ServerOp::Info(json) = &op {
+            let _ = ServerInfo::from_json(json);
+        }
+        Ok(Some((format!("{op:?}"), taken)))
+    })
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use super::Shared;
 use crate::broker::Broker;
+use crate::sys::http;
 use query::{BadQuery, Query};
 
 /// Serves the pages until `stopped`, and the requests that came before to their end.
@@ -40,9 +41,7 @@ pub(super) async fn serve(
         .route("/varz", get(varz))
         .route("/connz", get(connz))
         .with_state(state);
-    if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stopped).await {
-        tracing::error!(%error, "the monitoring pages are gone");
-    }
+    http::serve(listener, pages, stopped).await;
 }
 
 /// What the pages are made from.

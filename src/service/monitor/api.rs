@@ -41,7 +41,7 @@ async fn json_body<T>(
     request: Request,
     read: impl FnOnce(&mut Fields) -> std::result::Result<T, FieldError>,
 ) -> Result<T> {
-    let bytes = body::read(context, request, BODY_BYTES_MAX).await?;
+    let bytes = body::read(&context.bodies, request, BODY_BYTES_MAX).await?;
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
     let read = || {
         let mut fields = Fields::parse(text)?;

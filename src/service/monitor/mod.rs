@@ -33,11 +33,12 @@ use super::ingest::Ingest;
 use super::recorder::Recorder;
 use crate::client::Client;
 use crate::sys::clock::SharedClock;
+use crate::sys::http;
 use crate::sys::net::{self, BindError};
 use crate::sys::random::Random;
 use crate::sys::task;
 use answer::Answer;
-use body::BodyBudget;
+pub(super) use body::BodyBudget;
 
 /// Longest the open connections are waited for at the end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -111,7 +112,7 @@ pub(super) struct Context {
 pub(super) struct Http {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 impl Http {
@@ -119,11 +120,11 @@ impl Http {
     pub(super) fn start(listener: TcpListener, address: SocketAddr, context: Context) -> Self {
         let stop = watch::Sender::new(false);
         let mut stopped = stop.subscribe();
-        let serving = axum::serve(listener, router(Arc::new(context))).with_graceful_shutdown(async move {
+        let serving = http::serve(listener, router(Arc::new(context)), async move {
             // An error means that nobody can stop it any more: the same.
             drop(stopped.wait_for(|stopped| *stopped).await);
         });
-        let server = task::spawn(async move { serving.await });
+        let server = task::spawn(serving);
         Self { address, stop, server }
     }
 
@@ -203,7 +204,7 @@ async fn monitor(
     request: Request,
 ) -> Result<Answer, Answer> {
     let device = id_of(device, "device id")?;
-    let body = body::read(&context, request, context.config.body_bytes_max).await?;
+    let body = body::read(&context.bodies, request, context.config.body_bytes_max).await?;
     let events = event::parse(&body, context.clock.wall(), &context.random)
         .map_err(|error| Answer::error(StatusCode::BAD_REQUEST, error))?;
     // Its bytes are in the events now.

@@ -32,7 +32,7 @@ pub(super) async fn check(State(context): State<Arc<Context>>, request: Request,
     }
     let (parts, sent) = request.into_parts();
     let request = Request::from_parts(parts.clone(), sent);
-    let bytes = match body::read(&context, request, api::BODY_BYTES_MAX).await {
+    let bytes = match body::read(&context.bodies, request, api::BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(answer) => return answer.into_response(),
     };
