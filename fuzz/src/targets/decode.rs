@@ -158,8 +158,10 @@ fn headers(block: &[u8]) {
         assert_eq!(header::get_str(&set, "Nats-Set"), Some("value"));
     }
     if let Ok(headers) = Headers::parse(&block.to_vec().into()) {
-        let again = Headers::parse(&headers.to_block()).expect("what was written is read");
-        assert_eq!(headers.iter().collect::<Vec<_>>(), again.iter().collect::<Vec<_>>());
+        // A bare CR or LF in a value is written as a blank, and that stays.
+        let written = headers.to_block();
+        let again = Headers::parse(&written).expect("what was written is read");
+        assert_eq!((again.to_block(), again.len()), (written, headers.len()));
     }
 }
 

@@ -10,8 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weir::server::{Config, Limits, Server};
 use weir::sys::clock::ManualClock;
 use weir::sys::random::Random;
-use weir_protocol::decode::ServerDecoder;
-use weir_protocol::op::ServerOp;
+use weir_protocol::decode::{ClientDecoder, ServerDecoder};
+use weir_protocol::op::{ClientOp, Message, ServerOp};
+
+const CONTROL_LINE: usize = 256;
+const PAYLOAD: usize = 1024;
 
 /// See the module.
 pub fn body(bytes: &[u8]) {
@@ -24,19 +27,39 @@ pub fn body(bytes: &[u8]) {
     let step = 1 + usize::from(*cut);
     let (whole, cut) =
         runtime.block_on(async { (answers(bytes, bytes.len().max(1)).await, answers(bytes, step).await) });
-    assert_eq!(said(&whole), said(&cut), "cut every {step}");
+    let groups = groups(bytes);
+    assert_eq!(said(&whole, &groups), said(&cut, &groups), "cut every {step}");
+}
+
+/// The subscriptions in queue groups: for each sid, its subject and group.
+fn groups(mut bytes: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut decoder = ClientDecoder::new(CONTROL_LINE, Some(PAYLOAD));
+    decoder.set_headers(true);
+    let mut groups = BTreeMap::new();
+    while let Ok(Some((op, taken))) = decoder.decode(bytes) {
+        if let ClientOp::Sub(subscribe) = &op
+            && !subscribe.queue.is_empty()
+        {
+            groups.insert(subscribe.sid.to_vec(), [subscribe.subject, b" ", subscribe.queue].concat());
+        }
+        bytes = &bytes[taken..];
+    }
+    groups
 }
 
 /// What was said, in order; but messages between two other operations by subscription, each in order: a run of messages on one subject
-/// is delivered to one subscription after the other, and where a run ends depends on the cuts.
-fn said(bytes: &[u8]) -> Vec<String> {
+/// is delivered to one subscription after the other, and where a run ends depends on the cuts. So does which member of a queue group
+/// has a message, which is nobody's to know.
+fn said(bytes: &[u8], groups: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<String> {
     let mut decoder = ServerDecoder::new();
     let (mut told, mut at) = (Vec::new(), 0);
     let mut messages: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
     while let Some((op, taken)) = decoder.decode(&bytes[at..]).expect("what a server says is the protocol") {
         at += taken;
         if let ServerOp::Msg(message) = &op {
-            messages.entry(message.sid.to_vec()).or_default().push(format!("{op:?}"));
+            let sid = groups.get(message.sid).map_or(message.sid, Vec::as_slice);
+            let told = format!("{:?}", Message { sid, ..*message });
+            messages.entry(sid.to_vec()).or_default().push(told);
         } else {
             told.extend(std::mem::take(&mut messages).into_values().flatten());
             told.push(format!("{op:?}"));
@@ -50,8 +73,8 @@ fn said(bytes: &[u8]) -> Vec<String> {
 /// Everything that the server says to these bytes.
 async fn answers(bytes: &[u8], step: usize) -> Vec<u8> {
     let limits = Limits {
-        max_control_line: 256,
-        max_payload: 1024,
+        max_control_line: CONTROL_LINE,
+        max_payload: PAYLOAD,
         max_pending: 64 * 1024,
         max_subscriptions: 8,
         max_sub_tokens: 8,

@@ -152,12 +152,12 @@ impl Engine {
             let reserved = u64::try_from(stream.config.max_bytes).unwrap_or(0);
             match stream.config.storage {
                 StorageType::File => {
-                    tier.storage += bytes;
-                    tier.reserved_storage += reserved;
+                    tier.storage = tier.storage.saturating_add(bytes);
+                    tier.reserved_storage = tier.reserved_storage.saturating_add(reserved);
                 }
                 StorageType::Memory => {
-                    tier.memory += bytes;
-                    tier.reserved_memory += reserved;
+                    tier.memory = tier.memory.saturating_add(bytes);
+                    tier.reserved_memory = tier.reserved_memory.saturating_add(reserved);
                 }
             }
         }

@@ -299,3 +299,14 @@ fn a_field_that_needs_a_higher_level_is_named() {
     let answer = ask(&mut world, r#"{"name":"A"}"#);
     assert!(answer.contains("10185"), "{answer}");
 }
+
+#[test]
+fn reserved_bytes_add_up_without_end() {
+    let mut world = World::new();
+    for name in ["A", "B", "C"] {
+        let answer = world.create(&format!(r#"{{"name":"{name}","max_bytes":{}}}"#, i64::MAX));
+        assert!(answer.contains("\"did_create\":true"), "{answer}");
+    }
+    let answer = world.ask("$JS.API.INFO", "");
+    assert!(answer.contains(&format!("\"reserved_storage\":{}", u64::MAX)), "{answer}");
+}
