@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::Store;
 
-use super::api::ApiStats;
 use super::consumer::{CloseReason, Interest};
 use super::context::{EngineConfig, Hold, context};
 use super::input::{Input, Tag};
@@ -30,6 +29,13 @@ use restore::Offline;
 
 /// Copies staged in one call before the owner gets to seal; a store takes a chunk of a journal file at the most.
 const COPIED_BYTES_MAX: usize = 1 << 20;
+
+/// How much the API was used since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ApiStats {
+    pub(super) total: u64,
+    pub(super) errors: u64,
+}
 
 /// The engine.
 #[derive(Debug)]

@@ -28,13 +28,6 @@ use super::output::Failure;
 use super::stream::config::check_supported;
 use consumers::CreateSubject;
 
-/// How much the API was used since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ApiStats {
-    total: u64,
-    errors: u64,
-}
-
 /// A request.
 pub(super) struct Request<'a> {
     pub(super) now: i64,
