@@ -42,12 +42,12 @@ use pull::Pulls;
 use push::Push;
 use start::SkipList;
 use state::Keeping;
-use stored::RestoreError;
 use unacked::{Position, Unacked};
 
 pub use config::Limits;
 pub use lifecycle::CloseReason;
 pub use removal::Removed;
+pub use state::RestoreError;
 
 /// What a consumer sees of the world while it is called.
 pub struct View<'a> {

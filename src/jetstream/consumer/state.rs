@@ -7,8 +7,8 @@
 
 use weir_protocol::jetstream::consumer::{AckPolicy, ConsumerConfig};
 use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
+use weir_storage::{ReadError, StageError};
 
-use super::stored::RestoreError;
 use super::unacked::Position;
 use super::{Consumer, View};
 
@@ -23,6 +23,37 @@ const SPACING: i64 = 20_000_000;
 const RETRY: i64 = 100_000_000;
 /// Most bytes of the state of a consumer without pending messages: nine numbers and the version.
 pub(super) const BARE_STATE_MAX: usize = 96;
+
+/// Why a stream or consumer could not be brought back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// What is kept of it is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// The store cannot be read or written now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<ReadError> for RestoreError {
+    fn from(error: ReadError) -> Self {
+        if matches!(error, ReadError::Unavailable(_)) {
+            Self::Unavailable(error.to_string())
+        } else {
+            Self::Damaged(error.to_string())
+        }
+    }
+}
+
+impl From<StageError> for RestoreError {
+    fn from(error: StageError) -> Self {
+        if let StageError::Unreadable(error) = error {
+            error.into()
+        } else {
+            Self::Unavailable(error.to_string())
+        }
+    }
+}
 
 /// What of the state is not yet kept.
 #[derive(Debug)]

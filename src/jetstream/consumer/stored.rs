@@ -10,7 +10,7 @@ use bytes::Bytes;
 use weir_protocol::jetstream::consumer::ConsumerConfig;
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::json;
-use weir_storage::{LogId, ReadError, StageError, Store};
+use weir_storage::{LogId, StageError, Store};
 
 use super::Consumer;
 use super::state::BARE_STATE_MAX;
@@ -23,37 +23,6 @@ const CONFIG_KEY: &[u8] = b"consumer/config/";
 const CREATED_KEY: &[u8] = b"consumer/created/";
 /// The state; the consumer's name follows.
 const STATE_KEY: &[u8] = b"consumer/state/";
-
-/// Why a stream or consumer could not be brought back.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// What is kept of it is damaged.
-    #[error("{0}")]
-    Damaged(String),
-    /// The store cannot be read or written now.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl From<ReadError> for RestoreError {
-    fn from(error: ReadError) -> Self {
-        if matches!(error, ReadError::Unavailable(_)) {
-            Self::Unavailable(error.to_string())
-        } else {
-            Self::Damaged(error.to_string())
-        }
-    }
-}
-
-impl From<StageError> for RestoreError {
-    fn from(error: StageError) -> Self {
-        if let StageError::Unreadable(error) = error {
-            error.into()
-        } else {
-            Self::Unavailable(error.to_string())
-        }
-    }
-}
 
 /// What is kept of a consumer, as far as it is there.
 pub(in crate::jetstream) struct Stored {

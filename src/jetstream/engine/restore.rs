@@ -12,8 +12,7 @@ use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
 use weir_storage::{LogId, Store};
 
 use super::Engine;
-use crate::jetstream::consumer::stored::{self, RestoreError};
-use crate::jetstream::consumer::{Consumer, Interest};
+use crate::jetstream::consumer::{Consumer, Interest, RestoreError, stored};
 use crate::jetstream::context::{Context, context};
 use crate::jetstream::stream::{CONFIG_KEY, CREATED_KEY, Stream, stage_stream};
 
