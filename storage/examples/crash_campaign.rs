@@ -113,7 +113,8 @@ fn go_through(settings: &Settings) -> io::Result<Outcome> {
 }
 
 fn report(out: &mut dyn Write, seeds: &Range<u64>, outcome: &Outcome, seconds: f64) -> io::Result<()> {
-    let Counts { runs, syncs, failed_syncs, kills, closes, points, at_boundaries } = outcome.counts;
+    let Counts { runs, syncs, failed_syncs, faults, fills, kills, closes, points, at_boundaries } =
+        outcome.counts;
     writeln!(
         out,
         "seeds {}..{}: {points} power cuts, each with a second one during recovery",
@@ -122,7 +123,8 @@ fn report(out: &mut dyn Write, seeds: &Range<u64>, outcome: &Outcome, seconds: f
     writeln!(out, "{at_boundaries} of them right before or behind a sync, the others anywhere")?;
     writeln!(
         out,
-        "{runs} runs with {syncs} syncs, {failed_syncs} failed syncs, {kills} kills, {closes} orderly restarts"
+        "{runs} runs with {syncs} syncs, {failed_syncs} failed syncs, {faults} stretches of faults, {fills} full disks, \
+         {kills} kills, {closes} orderly restarts"
     )?;
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = points as f64 / seconds;

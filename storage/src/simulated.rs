@@ -2,10 +2,12 @@
 //!
 //! It records every operation. [`Simulated::cut`] gives the disk as it may be found after a power cut behind any of
 //! them: what was synced is there, and of the rest each write may be there, or not, or torn, in any order; a file
-//! that was made or removed since the folder was synced may be there or not. Operations can be made to fail.
+//! that was made or removed since the folder was synced may be there or not. Operations can be made to fail, as a whole
+//! or after a part of a write was done, and the disk can be filled: then what has its pages can be overwritten, and
+//! nothing else be written.
 //! Deliberately absent: latency, and reads that fail or lie (flip bits with [`Simulated::damage`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,11 +85,42 @@ fn settle(image: &mut Image, pending: &mut Vec<&Operation>, is_meant: impl Fn(&O
     });
 }
 
+/// What the disk gives room in.
+const PAGE: u64 = 4096;
+
+/// The pages that these bytes lie in.
+fn pages(offset: u64, length: u64) -> Range<u64> {
+    if length == 0 { 0..0 } else { offset / PAGE..(offset + length).div_ceil(PAGE) }
+}
+
+/// What is in a file. Pages that were never written read as zeros and take no room.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    pages: BTreeSet<u64>,
+}
+
+impl Content {
+    fn set_len(&mut self, len: u64) {
+        self.bytes.resize(usize::try_from(len).unwrap_or(0), 0);
+        self.pages.split_off(&len.div_ceil(PAGE));
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let start = usize::try_from(offset).unwrap_or(0);
+        if self.bytes.len() < start + bytes.len() {
+            self.bytes.resize(start + bytes.len(), 0);
+        }
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        self.pages.extend(pages(offset, bytes.len() as u64));
+    }
+}
+
 /// A folder: names, and the files they stand for.
 #[derive(Clone, Debug, Default)]
 struct Image {
     names: BTreeMap<String, usize>,
-    files: BTreeMap<usize, Vec<u8>>,
+    files: BTreeMap<usize, Content>,
 }
 
 impl Image {
@@ -102,7 +135,7 @@ impl Image {
             }
             Operation::Write { file, offset, bytes } => self.write(*file, *offset, bytes),
             Operation::SetLen { file, len } => {
-                self.files.entry(*file).or_default().resize(usize::try_from(*len).unwrap_or(0), 0);
+                self.files.entry(*file).or_default().set_len(*len);
             }
             Operation::Sync { .. }
             | Operation::SyncFailed { .. }
@@ -116,13 +149,33 @@ impl Image {
     }
 
     fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) {
-        let content = self.files.entry(file).or_default();
-        let start = usize::try_from(offset).unwrap_or(0);
-        if content.len() < start + bytes.len() {
-            content.resize(start + bytes.len(), 0);
-        }
-        content[start..start + bytes.len()].copy_from_slice(bytes);
+        self.files.entry(file).or_default().write(offset, bytes);
     }
+
+    /// Pages that the files in the folder take.
+    fn taken(&self) -> u64 {
+        let files = self.names.values().filter_map(|file| self.files.get(file));
+        files.map(|content| content.pages.len() as u64).sum()
+    }
+}
+
+/// Attempts that fail.
+#[derive(Clone, Debug)]
+struct Fault {
+    attempts: Range<u64>,
+    kind: io::ErrorKind,
+    how: How,
+}
+
+/// What of the attempts fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// All of it.
+    Whole,
+    /// A write has done a part of its work by then.
+    InPart,
+    /// Syncs of files alone.
+    Syncs,
 }
 
 #[derive(Debug, Default)]
@@ -134,10 +187,64 @@ struct State {
     next_file: usize,
     /// Changes and syncs so far, those that failed included.
     attempts: u64,
-    /// These attempts fail.
-    failing: Vec<(Range<u64>, io::ErrorKind)>,
+    faults: Vec<Fault>,
+    /// Pages there may be.
+    limit: Option<u64>,
     /// Every attempt on the files of these names fails.
     failing_names: BTreeMap<String, io::ErrorKind>,
+}
+
+impl State {
+    /// What makes this attempt fail, and how many bytes of a write are written all the same.
+    fn failure(&self, attempt: u64, operation: &Operation) -> Option<(io::ErrorKind, usize)> {
+        let name = match operation {
+            Operation::Make { name, .. } | Operation::Remove { name } => Some(name),
+            Operation::Write { .. }
+            | Operation::SetLen { .. }
+            | Operation::Sync { .. }
+            | Operation::SyncFailed { .. }
+            | Operation::SyncFolder
+            | Operation::Mark(_) => operation.file().and_then(|file| self.live.name_of(file)),
+        };
+        let hits = |fault: &&Fault| {
+            fault.attempts.contains(&attempt)
+                && (fault.how != How::Syncs || matches!(operation, Operation::Sync { .. }))
+        };
+        if let Some(fault) = self.faults.iter().find(hits) {
+            let done = match operation {
+                // From nothing to all of it, as good as random.
+                Operation::Write { bytes, .. } if fault.how == How::InPart => {
+                    let part = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (bytes.len() as u64 + 1);
+                    usize::try_from(part).unwrap_or(0)
+                }
+                _ => 0,
+            };
+            return Some((fault.kind, done));
+        }
+        if let Some(kind) = name.and_then(|name| self.failing_names.get(name)) {
+            return Some((*kind, 0));
+        }
+        self.overflow(operation).map(|done| (io::ErrorKind::StorageFull, done))
+    }
+
+    /// How much of a write finds room, when not all of it does.
+    fn overflow(&self, operation: &Operation) -> Option<usize> {
+        let (Some(limit), Operation::Write { file, offset, bytes }) = (self.limit, operation) else {
+            return None;
+        };
+        let mut room = limit.saturating_sub(self.live.taken());
+        let content = self.live.files.get(file);
+        for page in pages(*offset, bytes.len() as u64) {
+            if content.is_some_and(|content| content.pages.contains(&page)) {
+                continue;
+            }
+            if room == 0 {
+                return Some(usize::try_from((page * PAGE).saturating_sub(*offset)).unwrap_or(0));
+            }
+            room -= 1;
+        }
+        None
+    }
 }
 
 /// A disk in memory. Clones share it.
@@ -187,7 +294,24 @@ impl Simulated {
 
     /// Makes the attempts with these numbers fail, besides those that fail already.
     pub fn fail(&self, attempts: Range<u64>, kind: io::ErrorKind) {
-        self.state().failing.push((attempts, kind));
+        self.state().faults.push(Fault { attempts, kind, how: How::Whole });
+    }
+
+    /// As [`Self::fail`]; a write among them is done up to some byte before it fails.
+    pub fn fail_in_part(&self, attempts: Range<u64>, kind: io::ErrorKind) {
+        self.state().faults.push(Fault { attempts, kind, how: How::InPart });
+    }
+
+    /// As [`Self::fail`], but only the syncs of files among them fail.
+    pub fn fail_syncs(&self, attempts: Range<u64>, kind: io::ErrorKind) {
+        self.state().faults.push(Fault { attempts, kind, how: How::Syncs });
+    }
+
+    /// From now on there is room for `room` bytes more, in whole pages of 4 KiB. A write that finds less writes what it
+    /// has room for and fails.
+    pub fn fill(&self, room: u64) {
+        let mut state = self.state();
+        state.limit = Some(state.live.taken() + room / PAGE);
     }
 
     /// Makes every attempt to make or change the file of this name fail.
@@ -195,18 +319,19 @@ impl Simulated {
         self.state().failing_names.insert(name.to_owned(), kind);
     }
 
-    /// From now on nothing fails.
+    /// From now on nothing fails, and there is room.
     pub fn heal(&self) {
         let mut state = self.state();
-        state.failing.clear();
+        state.faults.clear();
         state.failing_names.clear();
+        state.limit = None;
     }
 
     /// Flips bits of a file's byte. `false` when there is no such byte.
     pub fn damage(&self, name: &str, offset: usize, bits: u8) -> bool {
         let mut state = self.state();
         let Some(file) = state.live.names.get(name).copied() else { return false };
-        match state.live.files.get_mut(&file).and_then(|content| content.get_mut(offset)) {
+        match state.live.files.get_mut(&file).and_then(|content| content.bytes.get_mut(offset)) {
             Some(byte) => {
                 *byte ^= bits;
                 true
@@ -269,23 +394,20 @@ impl Simulated {
         let mut state = self.state();
         let attempt = state.attempts;
         state.attempts += 1;
-        let name = match &operation {
-            Operation::Make { name, .. } | Operation::Remove { name } => Some(name),
-            Operation::Write { .. }
-            | Operation::SetLen { .. }
-            | Operation::Sync { .. }
-            | Operation::SyncFailed { .. }
-            | Operation::SyncFolder
-            | Operation::Mark(_) => operation.file().and_then(|file| state.live.name_of(file)),
-        };
-        let by_name = name.and_then(|name| state.failing_names.get(name));
-        let by_attempt = state.failing.iter().find(|(failing, _)| failing.contains(&attempt));
-        if let Some(kind) = by_attempt.map(|(_, kind)| kind).or(by_name) {
-            let error = io::Error::new(*kind, "simulated");
-            if let Operation::Sync { file } = operation {
-                state.operations.push(Operation::SyncFailed { file });
+        if let Some((kind, done)) = state.failure(attempt, &operation) {
+            let left = match operation {
+                Operation::Sync { file } => Some(Operation::SyncFailed { file }),
+                Operation::Write { file, offset, mut bytes } if done > 0 => {
+                    bytes.truncate(done);
+                    Some(Operation::Write { file, offset, bytes })
+                }
+                _ => None,
+            };
+            if let Some(left) = left {
+                state.live.apply(&left);
+                state.operations.push(left);
             }
-            return Err(error);
+            return Err(io::Error::new(kind, "simulated"));
         }
         state.live.apply(&operation);
         state.operations.push(operation);
@@ -371,12 +493,12 @@ struct SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.state().live.files.get(&self.file).map_or(0, |content| content.len() as u64))
+        Ok(self.disk.state().live.files.get(&self.file).map_or(0, |content| content.bytes.len() as u64))
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.disk.state();
-        let content = state.live.files.get(&self.file).map(Vec::as_slice).unwrap_or_default();
+        let content = state.live.files.get(&self.file).map(|content| &content.bytes[..]).unwrap_or_default();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = content.get(start..).and_then(|rest| rest.get(..out.len()));
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -393,5 +515,49 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.attempt(Operation::Sync { file: self.file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(file: &dyn DiskFile) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(file.len().expect("a length")).expect("it is small")];
+        file.read_at(0, &mut bytes).expect("read");
+        bytes
+    }
+
+    #[test]
+    fn a_full_disk_lets_what_has_its_pages_be_written_over() {
+        let disk = Simulated::new();
+        let (old, new) = (disk.open("old", true).expect("made"), disk.open("new", true).expect("made"));
+        old.write_at(0, &[1; 8192]).expect("there is room");
+        disk.fill(PAGE + 100);
+        old.write_at(100, &[2; 8092]).expect("it has its pages");
+        new.set_len(1 << 20).expect("a hole takes no room");
+        let error = new.write_at(10, &[3; 8192]).expect_err("one page is left");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let written = usize::try_from(PAGE).expect("it is small");
+        assert_eq!(bytes(&*new)[10..written], vec![3; written - 10][..]);
+        assert!(bytes(&*new)[written..].iter().all(|byte| *byte == 0), "the rest found no room");
+        disk.remove("old").expect("removed");
+        new.write_at(10, &[3; 8192]).expect("its room is given back");
+    }
+
+    #[test]
+    fn a_write_that_fails_may_have_done_a_part() {
+        let disk = Simulated::new();
+        let file = disk.open("file", true).expect("made");
+        let mut parts = BTreeSet::new();
+        for attempt in disk.attempts()..disk.attempts() + 20 {
+            disk.fail_in_part(attempt..attempt + 1, io::ErrorKind::Other);
+            file.write_at(0, &[7; 1000]).expect_err("it fails");
+            parts.insert(bytes(&*file).len());
+        }
+        assert!(parts.len() > 3 && parts.iter().all(|part| *part <= 1000), "{parts:?}");
+        disk.fail_syncs(disk.attempts()..u64::MAX, io::ErrorKind::Other);
+        file.write_at(0, &[8; 10]).expect("no sync");
+        file.sync().expect_err("a sync");
     }
 }

@@ -25,7 +25,7 @@ use crate::worker::{Reports, Workers};
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// Size of a journal file in bytes (default 16 MiB, minimum 64 KiB).
+    /// Size of a journal file in bytes (default 16 MiB, minimum 8 KiB; a chunk never spans two).
     pub journal_file_bytes: u64,
     /// redb's cache in bytes (default 64 MiB).
     pub cache_bytes: usize,
@@ -69,7 +69,7 @@ impl Store {
     /// When the disk cannot be read or written, or holds something that is not this store's.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
         let bytes = options.journal_file_bytes;
-        let (least, most) = (64 << 10, 1 << 30);
+        let (least, most) = (8 << 10, 1 << 30);
         if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(SECTOR as u64) {
             return Err(OpenError::JournalFileBytes { bytes, least, most });
         }

@@ -2,7 +2,8 @@
 //! opened again.
 //!
 //! [`Driven`] is one run: it stages, seals, fails, is killed, closed and opened again. `states` are the worlds it was
-//! sealed in; `answered` is the last of them that the store holds for certain. A later one may be there too, whole.
+//! sealed in; `answered` is the last of them that the store holds for certain. A later one may be there too, whole. Both
+//! are marked on the disk ([`Mark`]), in order with its operations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,19 +45,57 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(disk: &Simulated) -> Result<Store, String> {
-    Store::open(Arc::new(disk.clone()), options()).map_err(|error| error.to_string())
+    open_with(disk, options())
 }
 
-/// Subject and payload.
-type Content = Arc<(Vec<u8>, Vec<u8>)>;
-pub(crate) type Records = BTreeMap<u64, Content>;
+pub(crate) fn open_with(disk: &Simulated, options: Options) -> Result<Store, String> {
+    Store::open(Arc::new(disk.clone()), options).map_err(|error| error.to_string())
+}
+
+/// What a run leaves among the operations of its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The state with this number was handed to the store.
+    Sealed(usize),
+    /// It was answered with success.
+    Answered(usize),
+}
+
+impl Mark {
+    fn put(self, disk: &Simulated) {
+        let (number, bit) = match self {
+            Self::Sealed(number) => (number, 0),
+            Self::Answered(number) => (number, 1),
+        };
+        disk.mark((number as u64) << 1 | bit);
+    }
+
+    pub(crate) fn of(mark: u64) -> Self {
+        let number = usize::try_from(mark >> 1).unwrap_or(usize::MAX);
+        if mark & 1 == 0 { Self::Sealed(number) } else { Self::Answered(number) }
+    }
+}
+
+/// A record without its sequence.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    time: i64,
+    subject: Vec<u8>,
+    headers: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+pub(crate) type Records = BTreeMap<u64, Arc<Content>>;
+
+/// What a record costs besides its bytes.
+const COST: Cost = Cost { per_record: 8, per_headers: 4 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LogModel {
     pub(crate) is_memory: bool,
     pub(crate) records: Records,
     pub(crate) last_seq: u64,
-    /// Removed without the journal: may be back after a crash.
+    /// Removed by a limit behind everything that was journaled: may be back after a crash.
     pub(crate) evicted: Records,
 }
 
@@ -65,6 +104,8 @@ pub(crate) struct LogModel {
 pub(crate) struct World {
     pub(crate) logs: BTreeMap<LogId, LogModel>,
     pub(crate) attributes: BTreeMap<(LogId, Vec<u8>), Vec<u8>>,
+    /// The highest id that a log ever had.
+    pub(crate) highest: u32,
 }
 
 /// One run of a store.
@@ -136,22 +177,42 @@ impl Driven {
     /// Seals; the disk is marked with the state's number when the answer is a success. Whether it was an error, given
     /// before this returned.
     pub(crate) fn seal(&mut self) -> bool {
-        self.states.push(self.world.clone());
+        self.let_ride();
+        let number = self.push(self.world.clone());
         self.seals += 1;
-        let number = self.states.len() - 1;
         let (answered, answers, disk) =
             (Arc::clone(&self.answered), Arc::clone(&self.answers), self.disk.clone());
         let is_refused = Arc::new(AtomicBool::new(false));
         let refused = Arc::clone(&is_refused);
         self.store().seal(Box::new(move |result| {
             if result.is_ok() {
-                disk.mark(number as u64);
+                Mark::Answered(number).put(&disk);
                 answered.store(number, SeqCst);
             }
             refused.store(result.is_err(), SeqCst);
             answers[usize::from(result.is_err())].fetch_add(1, SeqCst);
         }));
         is_refused.load(SeqCst)
+    }
+
+    /// What is staged takes along what limits removed before it, so that stays removed. Not when there may be too little
+    /// room for it.
+    fn let_ride(&mut self) {
+        let store = self.store.as_ref().expect("it is open");
+        if store.staged_bytes() > 0 && store.refusing().is_none() && store.pressure() < 90 {
+            let removed: usize = self.world.logs.values().map(|log| log.evicted.len()).sum();
+            if removed < 40 {
+                self.world.logs.values_mut().for_each(|log| log.evicted.clear());
+            }
+        }
+    }
+
+    /// Notes a state that the store may be found in from now on. Returns its number.
+    fn push(&mut self, state: World) -> usize {
+        let number = self.states.len();
+        self.states.push(state);
+        Mark::Sealed(number).put(&self.disk);
+        number
     }
 
     /// Lets the store take its reports. After a failure it must come back as it was answered.
@@ -183,10 +244,9 @@ impl Driven {
             // Sequences of a memory log that were used while their reservation failed were never shown.
             log.last_seq = if *is_memory { state.durable_seq } else { log.last_seq };
         }
-        self.states.push(certain);
-        let number = self.states.len() - 1;
+        let number = self.push(certain);
         self.answered.store(number, SeqCst);
-        self.disk.mark(number as u64);
+        Mark::Answered(number).put(&self.disk);
         Ok(())
     }
 
@@ -196,9 +256,10 @@ impl Driven {
         if let Some(store) = self.store.take() {
             if in_order {
                 // What was staged last is sealed by the close.
-                self.states.push(self.world.clone());
+                let number = self.push(self.world.clone());
                 if store.close().is_ok() {
-                    self.answered.store(self.states.len() - 1, SeqCst);
+                    self.answered.store(number, SeqCst);
+                    Mark::Answered(number).put(&self.disk);
                 }
             } else {
                 drop(store);
@@ -223,8 +284,9 @@ pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) 
     if world.logs.is_empty() || (kind < 2 && world.logs.len() < 6) {
         let medium = if random.one_in(4) { Medium::Memory } else { Medium::Disk };
         let layout = if random.one_in(2) { Layout::Blocks } else { Layout::Rows };
-        let cost = Cost { per_record: 8, per_headers: 0 };
-        let id = store.create_log(LogSpec { medium, layout, cost, first_seq: 1 })?;
+        let id = store.create_log(LogSpec { medium, layout, cost: COST, first_seq: 1 })?;
+        assert!(id.0 > world.highest, "log {} after {}: ids are used once", id.0, world.highest);
+        world.highest = id.0;
         world.logs.insert(id, LogModel { is_memory: medium == Medium::Memory, ..LogModel::default() });
         return Ok(());
     }
@@ -293,8 +355,9 @@ pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) 
             let mut payload = format!("{}/{seq}/{:x}/", id.0, random.next()).into_bytes();
             payload.resize(payload.len() + length, seq.to_le_bytes()[0]);
             let time = i64::try_from(seq).unwrap_or(i64::MAX);
-            store.append(id, seq, time, &subject, b"", &payload)?;
-            log.records.insert(seq, Arc::new((subject, payload)));
+            let headers = if random.one_in(4) { b"NATS/1.0\r\nA: b\r\n\r\n".to_vec() } else { Vec::new() };
+            store.append(id, seq, time, &subject, &headers, &payload)?;
+            log.records.insert(seq, Arc::new(Content { time, subject, headers, payload }));
             log.last_seq = seq;
         }
     }
@@ -326,16 +389,23 @@ impl Found {
             let next = |from| store.next(id, from, u64::MAX, None, 1).map_err(|error| error.to_string());
             while let Next::Record(record) = next(from)? {
                 from = record.seq + 1;
-                records.insert(record.seq, Arc::new((record.subject.to_vec(), record.payload.to_vec())));
+                let content = Content {
+                    time: record.time,
+                    subject: record.subject.to_vec(),
+                    headers: record.headers.to_vec(),
+                    payload: record.payload.to_vec(),
+                };
+                records.insert(record.seq, Arc::new(content));
             }
             let mut subjects: BTreeMap<&[u8], (u64, u64, u64)> = BTreeMap::new();
             let mut bytes = 0;
             for (seq, content) in &records {
-                let (subject, payload) = &**content;
+                let Content { subject, headers, payload, .. } = &**content;
                 let one = subjects.entry(subject).or_insert((0, *seq, *seq));
                 one.0 += 1;
                 one.2 = *seq;
-                bytes += (subject.len() + payload.len() + 8) as u64;
+                bytes += (subject.len() + headers.len() + payload.len()) as u64 + u64::from(COST.per_record);
+                bytes += if headers.is_empty() { 0 } else { u64::from(COST.per_headers) };
             }
             let first_seq = records.keys().next().copied().unwrap_or(state.last_seq + 1);
             if (state.messages, state.bytes, state.first_seq) != (records.len() as u64, bytes, first_seq) {
