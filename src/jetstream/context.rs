@@ -11,7 +11,7 @@ use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::{LogId, Store};
 
 use super::consumer::{Interest, View};
-use super::output::{Message, Outputs};
+use super::output::{Failure, Message, Outputs};
 use crate::sys::random::Random;
 
 /// What is fixed for the life of an engine.
@@ -73,6 +73,16 @@ impl Context<'_> {
     /// Whether a request asks for more than this server has.
     pub(super) fn lacks_level(&self, headers: &[u8]) -> bool {
         exceeds_level(headers, self.config.api_level)
+    }
+
+    /// Answers a direct get: once everything staged so far is durable, or at once while the store takes no changes, for
+    /// then what it shows is durable.
+    pub(super) fn answer_read(&mut self, to: &Bytes, headers: Bytes, payload: Bytes) {
+        if self.store.refusing().is_none() {
+            self.outputs.held_or(to.clone(), headers, payload, Failure::Status);
+        } else if !to.is_empty() {
+            self.outputs.now(to.clone(), to.clone(), Bytes::new(), headers, payload);
+        }
     }
 
     /// Tells whoever listens what happened; the body is made only if somebody does.

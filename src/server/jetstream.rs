@@ -14,7 +14,7 @@ use weir_storage::disk::FolderError;
 use super::NATS_VERSION;
 use super::config::{Config, JetStreamConfig, StoreFolder};
 use crate::broker::Broker;
-use crate::jetstream::driver::{self, Driver, DriverConfig};
+use crate::jetstream::driver::{self, Driver, DriverConfig, StoreHealth};
 use crate::jetstream::{API_LEVEL, EngineConfig};
 use crate::sys::clock::SharedClock;
 
@@ -99,6 +99,11 @@ impl JetStream {
             driver::start(broker, DriverConfig { disk, journal_file_bytes, cache_bytes, engine, clock })
                 .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
         Ok(Self { driver, path, temporary })
+    }
+
+    /// Whether the store can be written.
+    pub(super) fn health(&self) -> StoreHealth {
+        self.driver.health()
     }
 
     /// Where the store is.

@@ -32,6 +32,7 @@ pub use config::{Address, Config, ConfigError, JetStreamConfig, Limits, StoreFol
 pub use jetstream::JetStreamError;
 
 use crate::broker::{Broker, ConnectionInfo, InternalSub, Peer};
+use crate::jetstream::driver::StoreHealth;
 use crate::sys::clock::SharedClock;
 use crate::sys::net::{self, BindError};
 use crate::sys::random::Random;
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     /// When the server started, in nanoseconds since 1970.
     start: i64,
     registry: Registry,
+    /// Whether JetStream's store can be written; `None` without JetStream.
+    store: Option<StoreHealth>,
 }
 
 /// Why a server did not start.
@@ -151,6 +154,7 @@ impl Server {
             random: config.random,
             info,
             registry: Registry::default(),
+            store: jetstream.as_ref().map(JetStream::health),
         });
         let tasks = TaskGroup::default();
         let (phase, phases) = watch::channel(Phase::Serving);

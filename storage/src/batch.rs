@@ -14,7 +14,7 @@ use crate::segments::Place;
 use crate::tail::Tail;
 
 /// What happened to one log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub(crate) created: Option<LogSpec>,
     pub(crate) dropped: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Change {
 }
 
 /// What happened to all logs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) changes: BTreeMap<u32, Change>,
     buffers: Vec<Bytes>,

@@ -5,7 +5,7 @@
 //! the journal writer (append and sync, one group at a time) and the mover (from the journal into redb).
 //!
 //! Modules use those below them: `store` > `index`, `worker`, `recover` > `home`, `journal` > `batch`, `tail` >
-//! `record`, `segments` > `log`, `error`, `disk`.
+//! `reserve`, `record`, `segments` > `log`, `error`, `disk`.
 
 pub mod disk;
 pub mod error;
@@ -22,6 +22,7 @@ mod index;
 mod journal;
 mod record;
 mod recover;
+mod reserve;
 mod runs;
 mod segments;
 mod subjects;
@@ -32,5 +33,5 @@ pub use disk::Folder;
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, OpenError, ReadError, StageError};
 pub use log::{Cost, Layout, LogId, LogSpec, LogState, Medium, Next, Record, SubjectState};
-pub use store::{Events, Matcher, Options, Store};
+pub use store::{Events, Matcher, Options, Removal, Store};
 pub use worker::Release;

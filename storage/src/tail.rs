@@ -20,7 +20,7 @@ impl Entry {
 }
 
 /// Entries by sequence.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
     entries: VecDeque<Entry>,
     dead: usize,
@@ -68,6 +68,23 @@ impl Tail {
     /// Entry at an index.
     pub(crate) fn get(&self, at: usize) -> Option<Entry> {
         self.entries.get(at).copied()
+    }
+
+    /// The last entry.
+    pub(crate) fn back(&self) -> Option<&Entry> {
+        self.entries.back()
+    }
+
+    /// Takes the last entry out.
+    pub(crate) fn pop_back(&mut self) {
+        if self.entries.pop_back().is_some_and(|entry| !entry.is_live()) {
+            self.dead -= 1;
+        }
+    }
+
+    /// How many entries there are, removed ones among them.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Marks the record at index `at` as removed.

@@ -2,7 +2,7 @@
 
 use weir_protocol::jetstream::api::{ApiResponse, MessageDeleteRequest, MessageGetResponse, SuccessResponse};
 use weir_protocol::jetstream::direct::{MessageGetRequest, StoredMessage};
-use weir_protocol::jetstream::error;
+use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::json::{self, Base64, Timestamp};
 
 use super::{Answer, Request};
@@ -50,20 +50,28 @@ impl Engine {
             return Err(error::BAD_REQUEST.error());
         }
         let asked: MessageDeleteRequest = request.decode()?;
-        let id = self.find_stream(name)?;
+        let id = self.find_erasable(name)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Err(error::STREAM_NOT_FOUND.error()) };
-        if stream.config.sealed {
-            return Err(error::STREAM_SEALED.error());
-        }
-        if stream.config.deny_delete {
-            return Err(error::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
-        }
         let mut context = context!(self, request.now, request.store, request.interest);
         stream.delete_message(asked.seq, &mut context)?;
         self.touch(id);
-        Ok(json::encode(&SuccessResponse {
-            response: ApiResponse::new("stream_msg_delete_response"),
-            success: true,
-        }))
+        Ok(erased_text())
     }
+
+    /// A stream whose messages may be deleted.
+    pub(super) fn find_erasable(&self, name: &str) -> Result<u32, ApiError> {
+        let id = self.find_stream(name)?;
+        let config = self.streams.get(&id).map(|stream| &stream.config);
+        if config.is_some_and(|config| config.sealed) {
+            return Err(error::STREAM_SEALED.error());
+        }
+        if config.is_some_and(|config| config.deny_delete) {
+            return Err(error::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
+        }
+        Ok(id)
+    }
+}
+
+pub(super) fn erased_text() -> String {
+    json::encode(&SuccessResponse { response: ApiResponse::new("stream_msg_delete_response"), success: true })
 }

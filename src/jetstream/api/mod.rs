@@ -1,10 +1,11 @@
 //! The JetStream API: requests in, responses out, one response for each request that asks for one.
 //!
-//! A response is held until what it rests on is durable. Which call a subject means is decided in
+//! A response is held until what it rests on is durable; `refusing` answers while nothing becomes durable. Which call a subject means is decided in
 //! [`weir_protocol::jetstream::api`]; the calls stand in `streams`, `messages` and `consumers`.
 
 mod consumers;
 mod messages;
+mod refusing;
 mod streams;
 
 use bytes::Bytes;
@@ -83,13 +84,23 @@ impl Engine {
         }
         let context = context!(self, now, request.store, interest);
         let lacks_level = context.lacks_level(headers) && !matches!(call, ApiCall::ConsumerCreate { .. });
-        let answer =
-            if lacks_level { Err(lacking(&call, &request)) } else { self.answer(&call, &mut request) };
+        let (mut at_once, mut answer) = (false, None);
+        if request.store.refusing().is_some() && !lacks_level {
+            answer = self.answer_while_refusing(&call, &mut request);
+            at_once = answer.is_some();
+        }
+        let answer = answer.unwrap_or_else(|| {
+            if lacks_level { Err(lacking(&call, &request)) } else { self.answer(&call, &mut request) }
+        });
         let text = answer.unwrap_or_else(|error| {
             self.api.errors += 1;
             error_text(&call, kind, error)
         });
-        self.outputs.held_or(reply.clone(), Bytes::new(), text.into(), Failure::Api(kind));
+        if !at_once {
+            self.outputs.held_or(reply.clone(), Bytes::new(), text.into(), Failure::Api(kind));
+        } else if !reply.is_empty() {
+            self.outputs.now(reply.clone(), reply.clone(), Bytes::new(), Bytes::new(), text.into());
+        }
     }
 
     fn answer(&mut self, call: &ApiCall<'_>, request: &mut Request<'_>) -> Answer {

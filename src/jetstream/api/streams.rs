@@ -22,9 +22,14 @@ use crate::jetstream::stream::{Stream, stage_stream};
 /// Most deleted sequences that an info lists.
 const DELETED_MAX: usize = 1_000_000;
 
-fn deleted_text() -> String {
+pub(super) fn deleted_text() -> String {
     let response = ApiResponse::new("stream_delete_response");
     json::encode(&SuccessResponse { response, success: true })
+}
+
+pub(super) fn purged_text(purged: u64) -> String {
+    let response = ApiResponse::new("stream_purge_response");
+    json::encode(&StreamPurgeResponse { response, success: true, purged })
 }
 
 fn invalid(text: &str) -> ApiError {
@@ -313,22 +318,25 @@ impl Engine {
         if asked.seq > 0 && asked.keep > 0 {
             return Err(error::BAD_REQUEST.error());
         }
-        let id = self.find_stream(name)?;
+        let id = self.find_purgeable(name)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Err(error::STREAM_NOT_FOUND.error()) };
-        if stream.config.sealed {
-            return Err(error::STREAM_SEALED.error());
-        }
-        if stream.config.deny_purge {
-            return Err(error::STREAM_PURGE_FAILED.with("stream purge not permitted"));
-        }
         let mut context = context!(self, request.now, request.store, request.interest);
         let purged = stream.purge(&asked, &mut context)?;
         self.touch(id);
-        Ok(json::encode(&StreamPurgeResponse {
-            response: ApiResponse::new("stream_purge_response"),
-            success: true,
-            purged,
-        }))
+        Ok(purged_text(purged))
+    }
+
+    /// A stream that may be purged.
+    pub(super) fn find_purgeable(&self, name: &str) -> Result<u32, ApiError> {
+        let id = self.find_stream(name)?;
+        let config = self.streams.get(&id).map(|stream| &stream.config);
+        if config.is_some_and(|config| config.sealed) {
+            return Err(error::STREAM_SEALED.error());
+        }
+        if config.is_some_and(|config| config.deny_purge) {
+            return Err(error::STREAM_PURGE_FAILED.with("stream purge not permitted"));
+        }
+        Ok(id)
     }
 
     /// Snapshots are not there yet: says so once the request is in order.

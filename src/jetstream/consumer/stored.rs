@@ -18,7 +18,7 @@ use super::state::BARE_STATE_MAX;
 /// What the keys of all that is kept of consumers start with.
 pub(in crate::jetstream) const PREFIX: &[u8] = b"consumer/";
 /// The configuration as JSON; the consumer's name follows.
-const CONFIG_KEY: &[u8] = b"consumer/config/";
+pub(in crate::jetstream) const CONFIG_KEY: &[u8] = b"consumer/config/";
 /// When it was created, nanoseconds since 1970, little endian; the consumer's name follows.
 const CREATED_KEY: &[u8] = b"consumer/created/";
 /// The state; the consumer's name follows.

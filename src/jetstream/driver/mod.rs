@@ -67,7 +67,27 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Driver {
     inbox: Arc<Inbox>,
+    health: StoreHealth,
     thread: JoinHandle<Result<(), String>>,
+}
+
+/// Whether the store can be written, as the driver saw it last. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct StoreHealth(Arc<Mutex<Option<String>>>);
+
+impl StoreHealth {
+    /// What keeps the store from being written: changes are refused, or its database does not follow the journal.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, trouble: Option<&str>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() != trouble {
+            *known = trouble.map(str::to_owned);
+        }
+    }
 }
 
 /// Opens the store, restores every stream and consumer, and starts to serve them at `broker`.
@@ -96,6 +116,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         subscriptions: Subscriptions::new(broker.clone(), Arc::clone(&inbox)),
         broker,
         inbox: Arc::clone(&inbox),
+        health: StoreHealth::default(),
         last_now: 0,
         failure: None,
         is_stuck: false,
@@ -104,11 +125,18 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
     };
     worker.restore();
     worker.engine.resume_mirrors(worker.last_now, &mut worker.store, &worker.broker);
+    let health = worker.health.clone();
     let thread = task::thread("jetstream", move || worker.run())?;
-    Ok(Driver { inbox, thread })
+    Ok(Driver { inbox, health, thread })
 }
 
 impl Driver {
+    /// Whether the store can be written.
+    #[must_use]
+    pub fn health(&self) -> StoreHealth {
+        self.health.clone()
+    }
+
     /// Answers waiting pull requests with `409 Server Shutdown`, makes everything durable, moves it to redb, closes the
     /// store. Blocks until done.
     ///
@@ -128,6 +156,7 @@ struct Worker {
     broker: Broker,
     inbox: Arc<Inbox>,
     subscriptions: Subscriptions,
+    health: StoreHealth,
     /// The answers that wait for the journal.
     waiting: Arc<Waiting>,
     chunk_bytes_max: usize,
@@ -149,6 +178,10 @@ impl Worker {
             for input in batch.drain(..) {
                 let now = self.now();
                 self.engine.handle(now, input, &mut self.store, &self.broker);
+                if self.failure.is_some() && self.store.refusing().is_none() {
+                    // It freed space, and the store has recovered: nothing more is taken by an engine that knows too much.
+                    self.attend();
+                }
                 if self.store.staged_bytes() >= self.chunk_bytes_max || self.engine.outputs().is_full() {
                     // Mirrors of streams in memory come first: what is acknowledged is copied, or noted as not yet copied.
                     self.engine.handle_durable(now, &mut self.store, &self.broker);
@@ -180,6 +213,7 @@ impl Worker {
             self.rebuild(&reason);
         }
         self.tell_whether_stuck();
+        self.health.set(self.store.refusing().or(self.store.stuck()));
         let now = self.now();
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now, &mut self.store, &self.broker);

@@ -23,7 +23,7 @@ use weir_protocol::jetstream::stream::{StorageType, StreamConfig, StreamState};
 use weir_protocol::jetstream::{error, publish as publish_headers};
 use weir_storage::{Cost, Layout, LogId, LogSpec, LogState, Medium, ReadError, StageError, Store};
 
-use super::consumer::Consumer;
+use super::consumer::{Consumer, stored};
 use super::context::Context;
 use dedup::Dedup;
 use origin::{Mirror, Source};
@@ -38,6 +38,13 @@ pub(super) use removal::Removal;
 pub(super) const CONFIG_KEY: &[u8] = b"config";
 /// Attribute of a stream's log: when it was created, nanoseconds since 1970, little endian.
 pub(super) const CREATED_KEY: &[u8] = b"created";
+
+/// While the store takes no changes: whether what shows of the stream of `log` may be other than what is kept, because a
+/// change of its configuration, of a consumer's, or a removal was lost. How far consumers are is promised to nobody.
+pub(super) fn is_in_doubt(log: LogId, store: &Store) -> bool {
+    let shows = |key: &[u8]| key == CONFIG_KEY || key.starts_with(stored::CONFIG_KEY);
+    store.lost_changes().any(|(lost, key)| lost == log && key.is_none_or(shows))
+}
 
 /// Bytes of a log's specification in the store, at most.
 const LOG_SPEC_BYTES: usize = 64;

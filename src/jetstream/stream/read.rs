@@ -1,6 +1,7 @@
 //! Reading single messages: direct get, and the selection that `STREAM.MSG.GET` shares with it.
 //!
-//! What is read may be staged only; the answers are held until it is durable.
+//! What is read may be staged only; the answers are held until it is durable. While the store takes no changes, what it
+//! shows is durable, and is answered at once.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use weir_protocol::jetstream::direct::{self, MessageGetRequest};
@@ -8,9 +9,8 @@ use weir_protocol::jetstream::json::{self, Timestamp};
 use weir_protocol::subject;
 use weir_storage::{LogId, Next, ReadError, Record, Store};
 
-use super::Stream;
+use super::{Stream, is_in_doubt};
 use crate::jetstream::context::Context;
-use crate::jetstream::output::Failure;
 
 /// Most subjects a `multi_last` may match.
 const MULTI_LAST_MAX: usize = 1024;
@@ -87,6 +87,11 @@ impl Stream {
         }
         if context.lacks_level(headers) {
             refuse(reply, "412 Required Api Level", context);
+            return None;
+        }
+        if let Some(cause) = context.store.refusing().filter(|_| is_in_doubt(self.log, context.store)) {
+            let status = format!("500 {cause}");
+            refuse(reply, &status, context);
             return None;
         }
         if body.is_empty() {
@@ -210,7 +215,7 @@ impl Stream {
             direct::NUM_PENDING,
             direct::LAST_SEQUENCE
         );
-        context.outputs.held_or(reply.clone(), end.into(), Bytes::new(), Failure::Status);
+        context.answer_read(reply, end.into(), Bytes::new());
         Ok(())
     }
 
@@ -281,7 +286,7 @@ impl Stream {
             direct::NUM_PENDING,
             direct::LAST_SEQUENCE
         );
-        context.outputs.held_or(reply.clone(), end.into(), Bytes::new(), Failure::Status);
+        context.answer_read(reply, end.into(), Bytes::new());
         Ok(())
     }
 
@@ -318,7 +323,7 @@ impl Stream {
         } else {
             record.payload.clone()
         };
-        context.outputs.held_or(reply.clone(), headers, payload, Failure::Status);
+        context.answer_read(reply, headers, payload);
     }
 }
 
@@ -350,7 +355,7 @@ fn put(out: &mut BytesMut, name: &str, value: &[u8]) {
 
 fn refuse(reply: &Bytes, status: &str, context: &mut Context<'_>) {
     let headers = format!("NATS/1.0 {status}\r\n\r\n");
-    context.outputs.held_or(reply.clone(), headers.into(), Bytes::new(), Failure::Status);
+    context.answer_read(reply, headers.into(), Bytes::new());
 }
 
 fn bytes_wanted(request: &MessageGetRequest, context: &Context<'_>) -> usize {

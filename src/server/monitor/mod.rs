@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use super::Shared;
 use crate::broker::Broker;
+use crate::jetstream::driver::StoreHealth;
 use crate::sys::http;
 use query::{BadQuery, Query};
 
@@ -83,18 +84,21 @@ async fn index(State(monitor): State<Arc<Monitor>>) -> Html<&'static str> {
 async fn healthz(State(monitor): State<Arc<Monitor>>) -> Response {
     monitor.requests.healthz.fetch_add(1, Ordering::Relaxed);
     let shared = &monitor.shared;
-    match ailment(&shared.broker, shared.info.jetstream) {
+    match ailment(&shared.broker, shared.info.jetstream, shared.store.as_ref()) {
         None => json(StatusCode::OK, "{\"status\":\"ok\"}".to_owned()),
         Some(error) => {
-            let text = format!("{{\"status\":\"unavailable\",\"error\":\"{error}\"}}");
-            json(StatusCode::SERVICE_UNAVAILABLE, text)
+            let body = serde_json::json!({ "status": "unavailable", "error": error });
+            json(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
         }
     }
 }
 
 /// What keeps the server from doing what it was started for.
-fn ailment(broker: &Broker, jetstream: bool) -> Option<&'static str> {
-    (jetstream && !broker.is_served(b"$JS.API.INFO")).then_some("JetStream not available")
+fn ailment(broker: &Broker, jetstream: bool, store: Option<&StoreHealth>) -> Option<String> {
+    if jetstream && !broker.is_served(b"$JS.API.INFO") {
+        return Some("JetStream not available".to_owned());
+    }
+    store?.trouble().map(|trouble| format!("JetStream cannot write: {trouble}"))
 }
 
 async fn varz(State(monitor): State<Arc<Monitor>>) -> Response {
@@ -153,10 +157,22 @@ mod tests {
     #[test]
     fn a_server_without_the_jetstream_it_promised_is_ill() {
         let broker = Broker::new(Random::from_seed(1));
-        assert_eq!(ailment(&broker, false), None);
-        assert_eq!(ailment(&broker, true), Some("JetStream not available"));
+        assert_eq!(ailment(&broker, false, None), None);
+        assert_eq!(ailment(&broker, true, None).as_deref(), Some("JetStream not available"));
         let _driver = broker.subscribe_internal(b"$JS.API.>", 0, Arc::new(Nobody));
-        assert_eq!(ailment(&broker, true), None);
+        assert_eq!(ailment(&broker, true, Some(&StoreHealth::default())), None);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_named() {
+        let broker = Broker::new(Random::from_seed(1));
+        let _driver = broker.subscribe_internal(b"$JS.API.>", 0, Arc::new(Nobody));
+        let store = StoreHealth::default();
+        store.set(Some("No space left on device"));
+        let expected = "JetStream cannot write: No space left on device";
+        assert_eq!(ailment(&broker, true, Some(&store)).as_deref(), Some(expected));
+        store.set(None);
+        assert_eq!(ailment(&broker, true, Some(&store)), None);
     }
 
     #[test]

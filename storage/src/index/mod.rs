@@ -19,7 +19,7 @@ use crate::record::{Frame, cost_of};
 use crate::runs::Runs;
 use crate::segments::Place;
 use crate::subjects::Subjects;
-use crate::tail::{Memory, Tail};
+use crate::tail::{Entry, Memory, Tail};
 
 pub(crate) mod scan;
 
@@ -357,9 +357,32 @@ impl Log {
         Ok(true)
     }
 
+    /// Takes back the records behind what is durable: they are lost. Not where a purge was staged behind them; then it is
+    /// the purge that is lost, and [`crate::Store::lost_changes`] tells.
+    pub(crate) fn forget_lost(&mut self, source: Source<'_>) {
+        if self.is_memory() || self.first_seq > self.durable_seq.saturating_add(1) {
+            return;
+        }
+        while self.tail.back().is_some_and(|entry| entry.seq > self.durable_seq) {
+            self.take_at(source, self.tail.len() - 1);
+            self.tail.pop_back();
+        }
+        if self.last_seq > self.durable_seq {
+            self.last_seq = self.durable_seq;
+            if let Ok(Some(time)) = self.view(source, self.last_seq, |view| view.frame.time) {
+                self.last_time = time;
+            }
+        }
+        if self.messages == 0 {
+            self.first_seq = self.last_seq + 1;
+            self.first_time = 0;
+            self.bytes = 0;
+        }
+    }
+
     /// Takes the live tail entry at index `at` out of the numbers.
     fn take_at(&mut self, source: Source<'_>, at: usize) {
-        let Some(entry) = self.tail.get(at) else { return };
+        let Some(entry) = self.tail.get(at).filter(Entry::is_live) else { return };
         let segments = self.memory.as_ref().map_or(source.chunks, |memory| &memory.segments);
         if let Some(frame) = Frame::peek(segments.slice(entry.place)) {
             self.messages = self.messages.saturating_sub(1);

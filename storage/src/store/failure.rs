@@ -1,15 +1,27 @@
 //! What a failed write of the journal means for the owner.
 //!
-//! From the failure on nothing is taken and nothing that was staged goes out. What was answered is in the mover's hands;
-//! once it is in redb, the owner's indexes are made anew from there, and writing goes on. Each step is a state that
-//! [`Store::process`] finds and advances; none waits. The writer's part is in `worker.rs`.
+//! From the failure on nothing is taken and nothing that was staged goes out. Records that are lost are taken out of the
+//! indexes at once; which other changes are lost is known. What was answered is in the mover's hands; once it is in redb,
+//! the owner's indexes are made anew from there, and writing goes on. Each step is a state that [`Store::process`] finds
+//! and advances; none waits. The writer's part is in `worker.rs`.
+//!
+//! A full disk must not keep anybody from freeing space: [`Store::free`] hands a removal to the mover, which writes it
+//! together with what was answered, and gives up the reserve for that.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Store;
+use crate::error::StageError;
 use crate::home::load;
 use crate::home::read::Library;
 use crate::index::Log;
+use crate::index::scan::Source;
+use crate::log::LogId;
+use crate::record::{Frame, Kind, encode_runs};
+use crate::runs;
 use crate::segments::Segments;
 
 /// Why no changes are taken, and what must come first.
@@ -23,11 +35,33 @@ pub(super) struct Refusal {
     wanted: u64,
     /// It has.
     is_moved: bool,
+    /// Changes that are lost and still show.
+    lost: VecDeque<Staged>,
+}
+
+/// A change that is staged and not durable yet, other than an append.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Staged {
+    pub(super) chunk: u64,
+    log: LogId,
+    /// The attribute that is changed; `None` for anything else.
+    key: Option<Bytes>,
+}
+
+/// What [`Store::free`] removes.
+#[derive(Clone, Copy, Debug)]
+pub enum Removal<'a> {
+    /// The log with all it has.
+    Log,
+    /// Every record below this sequence.
+    Below(u64),
+    /// These sequences.
+    These(&'a [u64]),
 }
 
 impl Refusal {
-    fn new(cause: String, wanted: u64) -> Self {
-        Self { text: cause.clone(), cause, wanted, is_moved: false }
+    fn new(cause: String, wanted: u64, lost: VecDeque<Staged>) -> Self {
+        Self { text: cause.clone(), cause, wanted, is_moved: false, lost }
     }
 
     /// redb has everything before `generation`.
@@ -50,15 +84,66 @@ impl Store {
 
     /// The journal has failed. `wanted` is the generation it goes on with.
     pub(super) fn refuse(&mut self, cause: String, wanted: u64) {
-        self.refusal = Some(Refusal::new(cause, wanted));
+        let lost = std::mem::take(&mut self.staged);
+        self.refusal = Some(Refusal::new(cause, wanted, lost));
         self.epoch += 1;
-        // What is staged can be read until the indexes are made anew. It goes nowhere, and nothing waits for it.
+        // What is staged goes nowhere, and nothing waits for it.
         self.chunks.seal();
+        for log in self.logs.values_mut() {
+            log.forget_lost(Source { chunks: &self.chunks, library: &self.library });
+        }
         self.touched.clear();
         self.under_way.clear();
         self.unanswered = Arc::default();
         self.evictions.clear();
         self.riding.clear();
+    }
+
+    /// While [`Self::refusing`]: the changes that are lost and still show, each with its log and the key of the attribute,
+    /// `None` for a creation, removal, purge or drop. Appended records that are lost do not show.
+    pub fn lost_changes(&self) -> impl Iterator<Item = (LogId, Option<&[u8]>)> {
+        let lost = self.refusal.iter().flat_map(|refusal| &refusal.lost);
+        lost.map(|staged| (staged.log, staged.key.as_deref()))
+    }
+
+    /// Notes a change of the growing chunk.
+    pub(super) fn note_staged(&mut self, log: LogId, key: Option<&[u8]>) {
+        let staged =
+            Staged { chunk: self.chunks.current_number(), log, key: key.map(Bytes::copy_from_slice) };
+        if self.staged.back() != Some(&staged) {
+            self.staged.push_back(staged);
+        }
+    }
+
+    /// Removes something while [`Self::refusing`]: on a full disk this may be what gives space back. It is written to redb
+    /// in one transaction with all that was answered. This call waits for the disk.
+    ///
+    /// With `Ok` it is durable, and shows once the store has recovered, as a rule within this call: then state machines on
+    /// top must be made anew.
+    ///
+    /// # Errors
+    /// When the store does not refuse, there is no such log, or redb cannot be written: then nothing is removed.
+    pub fn free(&mut self, log: LogId, removal: Removal<'_>) -> Result<(), StageError> {
+        let Some(cause) = self.refusing().map(str::to_owned) else {
+            return Err(StageError::Invalid("space is freed this way only while changes are refused"));
+        };
+        let entry = self.logs.get(&log).ok_or(StageError::NoSuchLog(log))?;
+        if entry.is_memory() && !matches!(removal, Removal::Log) {
+            // Its records take no space on the disk, and go nowhere else.
+            return Err(StageError::Failed { cause });
+        }
+        let mut bytes = Vec::new();
+        match removal {
+            Removal::Log => Frame::bare(Kind::Drop, log.0, 0).encode(&mut bytes),
+            Removal::Below(seq) => Frame::bare(Kind::Purge, log.0, seq).encode(&mut bytes),
+            Removal::These(seqs) => {
+                let payload = encode_runs(&runs::join(seqs));
+                Frame { payload: &payload, ..Frame::bare(Kind::Remove, log.0, 0) }.encode(&mut bytes);
+            }
+        }
+        self.workers.free(Bytes::from(bytes)).map_err(|cause| StageError::Failed { cause })?;
+        self.process();
+        Ok(())
     }
 
     /// Makes the indexes anew when redb has what they are made from; then changes are taken again.

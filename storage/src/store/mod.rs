@@ -30,7 +30,8 @@ mod open;
 mod read;
 mod riding;
 
-use failure::Refusal;
+pub use failure::Removal;
+use failure::{Refusal, Staged};
 pub use open::Options;
 pub use read::Matcher;
 use riding::Riding;
@@ -48,8 +49,8 @@ pub struct Events {
     /// Whatever was staged and not answered is lost; its releases run with an error. [`Store::refusing`] says why every
     /// change is refused until the store has recovered, which may be within the same call, or after as many as the disk
     /// needs: none of them waits, so call again at each `wake`, and at least once a second. Reads go on meanwhile and
-    /// still show what was staged and lost; nothing above a log's `durable_seq` counts. Recovered, every log is as it
-    /// was answered. State machines on top know more than that: once `refusing` is `None` they must be made anew.
+    /// show no record that is lost; [`Store::lost_changes`] says what else they may show wrongly. Recovered, every log is
+    /// as it was answered. State machines on top know more than that: once `refusing` is `None` they must be made anew.
     pub failed: Option<String>,
 }
 
@@ -76,6 +77,8 @@ pub struct Store {
     unmoved_limit: u64,
     /// Rises with each failure, so that chunks sealed before it are refused.
     epoch: u64,
+    /// Changes that are not durable yet, appends aside, in order.
+    staged: VecDeque<Staged>,
     /// Set from a failed write until the store has recovered from it.
     refusal: Option<Refusal>,
     /// Why redb cannot be written.
@@ -119,6 +122,7 @@ impl Store {
         }
         let id = LogId(self.next_log);
         self.stage(&Frame { payload: &spec.encode(), ..Frame::bare(Kind::Create, id.0, spec.first_seq) })?;
+        self.note_staged(id, None);
         self.next_log += 1;
         self.logs.insert(id, Log::new(id, spec));
         Ok(id)
@@ -131,6 +135,7 @@ impl Store {
     pub fn drop_log(&mut self, log: LogId) -> Result<(), StageError> {
         self.known(log)?;
         self.stage(&Frame::bare(Kind::Drop, log.0, 0))?;
+        self.note_staged(log, None);
         self.logs.remove(&log);
         self.riding.forget(log);
         Ok(())
@@ -207,6 +212,7 @@ impl Store {
         if !self.known(log)?.is_memory() {
             let runs = encode_runs(&runs::join(&present));
             self.stage(&Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) })?;
+            self.note_staged(log, None);
         }
         Ok(self.take(log, &present))
     }
@@ -226,6 +232,7 @@ impl Store {
             Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
         } else if !entry.is_memory() {
             self.stage(&Frame::bare(Kind::Purge, log.0, first_seq))?;
+            self.note_staged(log, None);
         } else if first_seq > entry.last_seq.saturating_add(1) {
             self.reserve(log, first_seq - 1)?;
         }
@@ -280,6 +287,7 @@ impl Store {
     pub fn set_attribute(&mut self, log: LogId, key: &[u8], value: &[u8]) -> Result<(), StageError> {
         self.scope_of(log)?;
         self.stage(&Frame { subject: key, payload: value, ..Frame::bare(Kind::Set, log.0, 0) })?;
+        self.note_staged(log, Some(key));
         self.scope_of(log)?.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         Ok(())
     }
@@ -293,6 +301,7 @@ impl Store {
             return Ok(());
         }
         self.stage(&Frame { subject: key, ..Frame::bare(Kind::Unset, log.0, 0) })?;
+        self.note_staged(log, Some(key));
         self.scope_of(log)?.remove(key);
         Ok(())
     }
@@ -388,6 +397,7 @@ impl Store {
     fn take_event(&mut self, event: Event, events: &mut Events) {
         match event {
             Event::Durable(chunk) => {
+                while self.staged.pop_front_if(|staged| staged.chunk <= chunk).is_some() {}
                 while let Some((_, marks)) = self.under_way.pop_front_if(|(number, _)| *number <= chunk) {
                     for (log, mark) in marks {
                         if let Some(entry) = self.logs.get_mut(&log)

@@ -17,6 +17,7 @@ use crate::journal::writer::{FILES_MAX, Journal};
 use crate::log::LogId;
 use crate::record::{Frame, Kind};
 use crate::recover::recover;
+use crate::reserve::Reserve;
 use crate::segments::Segments;
 use crate::worker::mover::Mover;
 use crate::worker::writer::Writer;
@@ -75,11 +76,11 @@ impl Store {
         }
         let (shelf, loaded, position) = recover(&disk, options.cache_bytes)?;
         let io = |error| OpenError::Io { file: "the journal".to_owned(), error };
-        let journal = Journal::open(disk, bytes, position).map_err(io)?;
+        let journal = Journal::open(Arc::clone(&disk), bytes, position).map_err(io)?;
         let (sender, events) = channel();
         let reports = Reports { events: sender, wake: options.wake };
         let writer = Writer::new(journal, reports.clone());
-        let mover = Mover::new(Arc::clone(&shelf), position, reports);
+        let mover = Mover::new(Arc::clone(&shelf), position, Reserve::make(disk, bytes), reports);
         let workers = if options.is_threaded {
             Workers::threads(writer, mover).map_err(io)?
         } else {
@@ -103,6 +104,7 @@ impl Store {
             // One file is being filled, one may be left with room that no chunk fits.
             unmoved_limit: bytes * (FILES_MAX as u64 - 2),
             epoch: 1,
+            staged: VecDeque::new(),
             refusal: None,
             stuck: None,
             losses,

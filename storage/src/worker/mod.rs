@@ -67,7 +67,7 @@ impl Reports {
 }
 
 /// A group that became durable.
-struct Durable {
+pub(crate) struct Durable {
     chunk: u64,
     /// Bytes and evictions of each chunk.
     parts: Vec<(Bytes, Bytes)>,
@@ -155,9 +155,11 @@ impl Drop for EndOfMover {
     }
 }
 
-enum MoverInput {
+pub(crate) enum MoverInput {
     Durable(Durable),
     Reached(Position),
+    /// A removal while the journal cannot be written, and who waits for it.
+    Free(Bytes, Sender<Result<(), String>>),
     Stop,
 }
 
@@ -192,6 +194,7 @@ pub(crate) enum Workers {
         chunks: Option<Sender<Chunk>>,
         writer: Option<JoinHandle<()>>,
         mover: Option<JoinHandle<bool>>,
+        to_mover: Option<Sender<MoverInput>>,
         covered: Arc<Covered>,
     },
     /// The owner, when it asks for reports.
@@ -215,11 +218,12 @@ impl Workers {
         let end = EndOfMover(Arc::clone(&covered));
         let mover =
             Builder::new().name("weir-mover".to_owned()).spawn(move || run_mover(mover, &inputs, &end.0))?;
-        let to_mover = MoverThread { input, covered: Arc::clone(&covered) };
+        let to_mover = MoverThread { input: input.clone(), covered: Arc::clone(&covered) };
         let writer = Builder::new()
             .name("weir-journal".to_owned())
             .spawn(move || run_writer(writer, &chunk_queue, to_mover))?;
-        Ok(Self::Threads { chunks: Some(chunks), writer: Some(writer), mover: Some(mover), covered })
+        let (writer, mover, to_mover) = (Some(writer), Some(mover), Some(input));
+        Ok(Self::Threads { chunks: Some(chunks), writer, mover, to_mover, covered })
     }
 
     /// No threads: work is done in [`Self::turn`].
@@ -238,6 +242,20 @@ impl Workers {
             }
             Self::Threads { .. } => (chunk.release)(Err("the store is closed".to_owned())),
             Self::Inline { queue, .. } => queue.push_back(chunk),
+        }
+    }
+
+    /// Has the mover write a removal together with all that it was given before. Waits for the disk.
+    pub(crate) fn free(&mut self, removal: Bytes) -> Result<(), String> {
+        let ended = || "the mover's thread has ended".to_owned();
+        match self {
+            Self::Inline { mover, .. } => mover.free(&removal),
+            Self::Threads { to_mover: Some(to_mover), .. } => {
+                let (answer, answers) = channel();
+                to_mover.send(MoverInput::Free(removal, answer)).map_err(|_| ended())?;
+                answers.recv().unwrap_or_else(|_| Err(ended()))
+            }
+            Self::Threads { to_mover: None, .. } => Err(ended()),
         }
     }
 
@@ -271,9 +289,9 @@ impl Workers {
                 // What failed once may have been a passing fault.
                 !is_moving || mover.idle() || mover.idle()
             }
-            Self::Threads { chunks, writer, mover, covered } => {
+            Self::Threads { chunks, writer, mover, to_mover, covered } => {
                 covered.end(if is_moving { Ending::Moved } else { Ending::Now });
-                drop(chunks.take());
+                drop((chunks.take(), to_mover.take()));
                 let writer = writer.take().map(JoinHandle::join);
                 let mover = mover.take().map(JoinHandle::join);
                 if matches!(writer, Some(Err(_))) || matches!(mover, Some(Err(_))) {
@@ -317,6 +335,10 @@ fn run_mover(mut mover: Mover, inputs: &Receiver<MoverInput>, covered: &Covered)
             }
             Ok(MoverInput::Stop) | Err(RecvTimeoutError::Disconnected) => {
                 return covered.lock().ending == Ending::Now || mover.idle() || mover.idle();
+            }
+            Ok(MoverInput::Free(removal, answer)) => {
+                // An owner that is gone does not mind.
+                let _ = answer.send(mover.free(&removal));
             }
             Ok(input) => mover.take(input),
         }

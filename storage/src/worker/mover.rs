@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::batch::Batch;
 use crate::home::load;
 use crate::home::shelf::{Shelf, guarded};
 use crate::home::write::{self, Report};
 use crate::journal::format::Position;
+use crate::reserve::Reserve;
 use crate::worker::{Durable, Event, MoverInput, Reports, ToMover};
 
 /// Removals in a batch at which it is moved although no file is full.
@@ -27,11 +30,12 @@ pub(crate) struct Mover {
     pub(super) must_sweep: bool,
     /// What came while a commit was uncertain.
     waiting: VecDeque<MoverInput>,
+    reserve: Reserve,
     reports: Reports,
 }
 
 impl Mover {
-    pub(crate) fn new(shelf: Arc<Shelf>, moved: Position, reports: Reports) -> Self {
+    pub(crate) fn new(shelf: Arc<Shelf>, moved: Position, reserve: Reserve, reports: Reports) -> Self {
         Self {
             shelf,
             batch: Batch::default(),
@@ -42,6 +46,7 @@ impl Mover {
             is_stuck: false,
             must_sweep: true,
             waiting: VecDeque::new(),
+            reserve,
             reports,
         }
     }
@@ -57,24 +62,31 @@ impl Mover {
             if self.uncertain.is_some() && !self.commit() {
                 return;
             }
-            match self.waiting.pop_front() {
-                Some(MoverInput::Durable(group)) => {
-                    for (bytes, evictions) in &group.parts {
-                        self.batch.apply(bytes);
-                        self.batch.apply(evictions);
-                    }
-                    self.chunk = group.chunk;
-                    self.position = group.position;
-                    if self.batch.removals > REMOVALS_MAX {
-                        self.commit();
-                    }
-                }
-                Some(MoverInput::Reached(position)) => {
-                    self.position = position;
-                    self.commit();
-                }
-                Some(MoverInput::Stop) | None => return,
+            if let Some(input) = self.waiting.pop_front()
+                && self.gather(input)
+            {
+                self.commit();
             }
+        }
+    }
+
+    /// Takes one input into the batch. Whether that is to be written now.
+    fn gather(&mut self, input: MoverInput) -> bool {
+        match input {
+            MoverInput::Durable(group) => {
+                for (bytes, evictions) in &group.parts {
+                    self.batch.apply(bytes);
+                    self.batch.apply(evictions);
+                }
+                self.chunk = group.chunk;
+                self.position = group.position;
+                self.batch.removals > REMOVALS_MAX
+            }
+            MoverInput::Reached(position) => {
+                self.position = position;
+                true
+            }
+            MoverInput::Stop | MoverInput::Free(..) => false,
         }
     }
 
@@ -90,57 +102,101 @@ impl Mover {
         is_done && self.waiting.is_empty()
     }
 
+    /// Writes a removal together with all that waits, or neither. Without what is removed it may be too much for the disk,
+    /// so nothing is written before.
+    pub(super) fn free(&mut self, removal: &Bytes) -> Result<(), String> {
+        if let Some(report) = self.settle()? {
+            self.written(report);
+        }
+        while let Some(input) = self.waiting.pop_front() {
+            self.gather(input);
+        }
+        self.reserve.give_up();
+        let before = self.batch.clone();
+        self.batch.apply(removal);
+        let mut result = self.attempt();
+        if result.is_err() && self.uncertain.is_some() {
+            // Whether it took hold shows when redb is open again; if not, it is tried once more.
+            result = self.attempt();
+        }
+        if result.is_err() {
+            match self.settle() {
+                Ok(Some(report)) => {
+                    self.written(report);
+                    result = Ok(());
+                }
+                Ok(None) => self.batch = before,
+                // It is not known: the removal stays with the batch that may have taken hold.
+                Err(_) if self.uncertain.is_some() => {}
+                Err(_) => self.batch = before,
+            }
+        }
+        result
+    }
+
     /// Writes the batch. `false` when redb cannot be written now.
     fn commit(&mut self) -> bool {
+        self.attempt().is_ok()
+    }
+
+    fn attempt(&mut self) -> Result<(), String> {
         if self.batch.is_empty() && self.position.generation == self.moved.generation {
-            return true;
+            return Ok(());
         }
-        let result = self.try_commit();
-        match result {
+        let report = match self.settle() {
+            Ok(Some(report)) => Ok(report),
+            Ok(None) => self.write(),
+            Err(message) => Err(message),
+        };
+        match report {
             Ok(report) => {
-                self.is_stuck = false;
-                self.must_sweep |= self.batch.is_urgent;
-                self.batch = Batch::default();
-                self.moved = self.position;
-                let generation = self.position.generation;
-                self.reports.tell(Event::Moved { chunk: self.chunk, generation, report });
-                true
+                self.written(report);
+                Ok(())
             }
             Err(message) => {
                 self.is_stuck = true;
-                self.reports.tell(Event::Stuck(message));
-                false
+                self.reports.tell(Event::Stuck(message.clone()));
+                Err(message)
             }
         }
     }
 
-    fn try_commit(&mut self) -> Result<Report, String> {
-        if self.is_stuck {
+    /// redb has the batch.
+    fn written(&mut self, report: Report) {
+        self.is_stuck = false;
+        self.reserve.keep();
+        self.must_sweep |= self.batch.is_urgent;
+        self.batch = Batch::default();
+        self.moved = self.position;
+        let generation = self.position.generation;
+        self.reports.tell(Event::Moved { chunk: self.chunk, generation, report });
+    }
+
+    /// Opens redb again after a failure, and finds out whether a commit that failed took hold.
+    fn settle(&mut self) -> Result<Option<Report>, String> {
+        if self.is_stuck || self.uncertain.is_some() {
             self.shelf.reopen().map_err(|error| format!("redb cannot be opened again: {error}"))?;
         }
+        let Some((position, report)) = self.uncertain.take() else { return Ok(None) };
         let database = self.shelf.database();
-        if let Some((position, report)) = self.uncertain.take() {
-            let is_there =
-                load::moved(&database).map(|moved| moved.map(|(_, moved)| moved) == Some(position));
-            match is_there {
-                Ok(false) => {}
-                Ok(true) => {
-                    // It took hold, as far as the page cache knows. A commit that succeeds makes it certain.
-                    let again = guarded(|| write::commit(&database, &Batch::default(), self.position, &[]));
-                    return match again {
-                        Ok(_) => Ok(report),
-                        Err(error) => {
-                            self.uncertain = Some((position, report));
-                            Err(error.to_string())
-                        }
-                    };
-                }
-                Err(error) => {
-                    self.uncertain = Some((position, report));
-                    return Err(error.to_string());
-                }
+        let is_there = load::moved(&database).map(|moved| moved.map(|(_, moved)| moved) == Some(position));
+        let settled = match is_there {
+            Ok(false) => return Ok(None),
+            // It took hold, as far as the page cache knows. A commit that succeeds makes it certain.
+            Ok(true) => guarded(|| write::commit(&database, &Batch::default(), self.position, &[])).map(drop),
+            Err(error) => Err(error),
+        };
+        match settled {
+            Ok(()) => Ok(Some(report)),
+            Err(error) => {
+                self.uncertain = Some((position, report));
+                Err(error.to_string())
             }
         }
+    }
+
+    fn write(&mut self) -> Result<Report, String> {
+        let database = self.shelf.database();
         let mut written = None;
         let result = guarded(|| write::commit_with(&database, &self.batch, self.position, &[], &mut written));
         result.map_err(|error| {

@@ -315,6 +315,106 @@ fn a_source_goes_on_where_it_was_whatever_was_refused() {
     }
 }
 
+/// A world on a full disk, and the last sequence of S that was acknowledged.
+fn full() -> (World, u64) {
+    let mut world = prepared();
+    world.disk.fill(0);
+    loop {
+        world.hand_over("s.a", &[], &[7; 900]);
+        let store = world.store.as_mut().expect("it runs");
+        world.engine.handle_durable(world.now, store, &world.interest);
+        world.engine.outputs().take_held();
+        let (send, sealed) = std::sync::mpsc::channel();
+        store.seal(Box::new(move |result| send.send(result.is_ok()).expect("the test waits")));
+        store.process();
+        if !sealed.try_recv().expect("the journal answers") {
+            break;
+        }
+    }
+    assert!(world.store().refusing().is_some());
+    let id = world.engine.names["S"];
+    let last_seq = world.store().state(LogId(id)).expect("it is there").durable_seq;
+    assert!(last_seq > 50, "{last_seq}");
+    (world, last_seq)
+}
+
+#[test]
+fn what_is_kept_can_be_looked_at_on_a_full_disk() {
+    let (mut world, last_seq) = full();
+    let mut ask = |subject: &str, body: &str| world.ask_unsealed(subject, &[], body).expect(subject);
+    let info = ask("$JS.API.STREAM.INFO.S", "");
+    assert!(info.contains(&format!(r#""messages":{last_seq},"#)), "{info}");
+    assert!(info.contains(&format!(r#""last_seq":{last_seq},"#)), "{info}");
+    let get = |seq: u64| format!(r#"{{"seq":{seq}}}"#);
+    assert!(ask("$JS.API.STREAM.MSG.GET.S", &get(last_seq)).contains(r#""message":"#));
+    assert!(ask("$JS.API.STREAM.MSG.GET.S", &get(last_seq + 1)).contains("10037"), "it was not acknowledged");
+    assert!(ask("$JS.API.CONSUMER.INFO.S.C", "").contains(r#""ack_floor""#));
+    assert!(ask("$JS.API.CONSUMER.NAMES.S", "").contains(r#"["C"]"#));
+    assert!(ask("$JS.API.STREAM.NAMES", "").contains(r#"["S"]"#));
+    assert!(ask("$JS.API.STREAM.INFO.NONE", "").contains("10059"));
+    // What tells whether JetStream can write goes on telling that it cannot.
+    let store = world.store.as_mut().expect("it runs");
+    let cause = store.refusing().expect("it refuses").to_owned();
+    store.seal(Box::new(move |sealed| assert_eq!(sealed, Err(cause))));
+    for refused in ["$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.S"] {
+        let body = if refused.contains("PURGE") { r#"{"filter":"s.b"}"# } else { OTHER };
+        let answer = world.ask_unsealed(refused, &[], body).expect(refused);
+        assert!(answer.contains("takes no writes"), "{answer}");
+    }
+}
+
+#[test]
+fn space_can_be_freed_on_a_full_disk() {
+    let removals = [
+        ("$JS.API.STREAM.DELETE.S", ""),
+        ("$JS.API.STREAM.PURGE.S", ""),
+        ("$JS.API.STREAM.PURGE.S", r#"{"seq":20}"#),
+        ("$JS.API.STREAM.MSG.DELETE.S", r#"{"seq":3}"#),
+    ];
+    for (subject, body) in removals {
+        let (mut world, last_seq) = full();
+        let context = format!("{subject} {body}");
+        let answer = world.ask_unsealed(subject, &[], body).expect(&context);
+        if subject.contains("MSG") && is_refused(&answer) {
+            // One message may be too little.
+            assert!(answer.contains("takes no writes"), "{context}: {answer}");
+            continue;
+        }
+        assert!(
+            answer.contains(r#""success": true"#) || answer.contains(r#""success":true"#),
+            "{context}: {answer}"
+        );
+        assert_eq!(world.store().refusing(), None, "{context}");
+        // As the driver does.
+        let (kept, first) = match (subject.contains("PURGE"), body) {
+            (true, "") => (0, last_seq + 1),
+            (true, _) => (last_seq - 19, 20),
+            (false, _) => (last_seq - 1, 1),
+        };
+        if subject.contains("PURGE") {
+            assert!(answer.contains(&format!(r#""purged":{}"#, last_seq - kept)), "{context}: {answer}");
+        }
+        world.engine = Engine::new(config());
+        world.heard.clear();
+        world.engine.restore(world.now, world.store.as_mut().expect("it runs"), &world.interest);
+        world.settle();
+        world.disk.heal();
+        for is_crashed in [false, true] {
+            if is_crashed {
+                world.crash();
+            }
+            let info = world.ask("$JS.API.STREAM.INFO.S", "");
+            if subject.contains("STREAM.DELETE") {
+                assert!(info.contains("10059"), "{context}: {info}");
+            } else {
+                assert!(info.contains(&format!(r#""messages":{kept},"#)), "{context}: {info}");
+                assert!(info.contains(&format!(r#""first_seq":{first},"#)), "{context}: {info}");
+                assert!(info.contains(&format!(r#""last_seq":{last_seq},"#)), "{context}: {info}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_failed_disk_refuses_and_nothing_is_answered_as_done() {
     let mut world = prepared();
