@@ -208,3 +208,59 @@ fn what_cannot_be_freed_stays_as_it_is() {
     assert_eq!(field.sequences(), before, "nothing of the removal is left behind");
     assert_eq!(field.open_again().sequences(), before);
 }
+
+/// `mount -t tmpfs -o size=60m none DIR && WEIR_SMALL_DISK=DIR cargo test -p weir-storage --test full -- --ignored`
+#[test]
+#[ignore = "fills the file system that WEIR_SMALL_DISK names"]
+fn space_is_freed_on_a_real_disk() {
+    let folder =
+        std::path::PathBuf::from(std::env::var_os("WEIR_SMALL_DISK").expect("WEIR_SMALL_DISK is set"));
+    for what in ["log", "all"] {
+        let path = folder.join(what);
+        let open = || {
+            let disk = Arc::new(weir_storage::Folder::open(&path).unwrap());
+            Store::open(disk, Options::default()).unwrap()
+        };
+        let mut store = open();
+        let log = store.create_log(spec(Layout::Blocks)).unwrap();
+        let answered = Arc::new(AtomicU64::new(0));
+        let mut fill = |store: &mut Store| {
+            for seq in store.state(log).unwrap().last_seq + 1.. {
+                if store.append(log, seq, 0, b"s", b"", &[7; 16 << 10]).is_err() {
+                    break;
+                }
+                let (done, result) = channel();
+                let answered = Arc::clone(&answered);
+                store.seal(Box::new(move |sealed| {
+                    if sealed.is_ok() {
+                        answered.store(seq, SeqCst);
+                    }
+                    done.send(()).unwrap();
+                }));
+                result.recv().unwrap();
+                store.process();
+            }
+            while store.refusing().is_none() {
+                store.process();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        fill(&mut store);
+        let last = answered.load(SeqCst);
+        let state = store.state(log).unwrap();
+        assert_eq!((state.last_seq, state.messages), (last, last), "{what}: what was answered shows");
+        assert!(store.get(log, last).unwrap().is_some());
+        let removal = if what == "log" { Removal::Log } else { Removal::Below(last + 1) };
+        store.free(log, removal).unwrap();
+        assert_eq!(store.refusing(), None, "{what}");
+        if what == "all" {
+            fill(&mut store);
+            assert!(answered.load(SeqCst) > last + 1000, "{what}: what was freed is used");
+            store.free(log, Removal::Below(store.state(log).unwrap().last_seq + 1)).unwrap();
+            assert_eq!(store.state(log).unwrap().messages, 0);
+        }
+        store.close().unwrap();
+        assert_eq!(open().state(log).map(|state| state.messages), (what == "all").then_some(0));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+}
