@@ -1,7 +1,6 @@
 //! The publishing side of a connection: its match cache and its deliveries. The connection's reader owns it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use weir_protocol::encode;
@@ -26,13 +25,13 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn new(broker: Broker, peer: Arc<Peer>) -> Self {
+    pub(crate) fn new(broker: Broker, peer: Arc<Peer>, no_responders: bool) -> Self {
         let info = peer.info();
         Self {
             broker,
             peer,
             info,
-            no_responders: false,
+            no_responders,
             cache: MatchCache::default(),
             scratch: Matches::default(),
             delivery: Delivery::default(),
@@ -104,7 +103,7 @@ impl Publisher {
     }
 
     /// Appends `bytes` to the connection's own outbox; they leave with the next flush.
-    pub(crate) fn answer(&mut self, bytes: &[u8]) {
+    fn answer(&mut self, bytes: &[u8]) {
         let mut appending = self.peer.outbox.append();
         if appending.reserve(bytes.len()) {
             appending.put(bytes);
@@ -115,14 +114,8 @@ impl Publisher {
         }
     }
 
-    /// Counts what came, then wakes everybody who was delivered to since the last flush.
-    pub(crate) fn flush(&mut self, messages: u64, bytes: u64) {
-        if messages > 0 {
-            self.peer.received.messages.fetch_add(messages, Ordering::Relaxed);
-            self.peer.received.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.broker.totals().in_messages.fetch_add(messages, Ordering::Relaxed);
-            self.broker.totals().in_bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+    /// Wakes everybody who was delivered to since the last flush.
+    pub(crate) fn flush(&mut self) {
         self.delivery.flush(&self.broker);
     }
 
@@ -168,7 +161,7 @@ mod tests {
         broker.unsubscribe(&peers[2], b"1", 20);
         let recorder = Arc::new(Recorder::default());
         let _internal = broker.subscribe_internal(b"a.y", 0, Arc::clone(&recorder) as _);
-        let mut publisher = Publisher::new(broker.clone(), connect());
+        let mut publisher = Publisher::new(broker.clone(), connect(), false);
         let chunk = Bytes::from(subjects.concat());
         let mut at = 0;
         let messages: Vec<_> = subjects
@@ -191,7 +184,7 @@ mod tests {
         for messages in messages.chunks(together) {
             publisher.publish(&chunk, messages);
         }
-        publisher.flush(0, 0);
+        publisher.flush();
         let mut written = Vec::new();
         for peer in &peers {
             if peer.outbox.pending() == 0 {

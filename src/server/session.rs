@@ -33,10 +33,10 @@ const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Session {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
-    publisher: Publisher,
+    /// Made for the first message: many clients only listen.
+    publisher: Option<Box<Publisher>>,
     decoder: ClientDecoder,
-    /// As of the last CONNECT.
-    options: Box<ConnectOptions>,
+    agreed: Agreed,
     connected: bool,
     first_pong_sent: bool,
     start: Instant,
@@ -50,15 +50,31 @@ pub(super) struct Session {
     bytes: u64,
 }
 
+/// What the last CONNECT asked for, besides what its peer knows. Without one, a client is verbose and pedantic.
+#[derive(Debug)]
+struct Agreed {
+    verbose: bool,
+    pedantic: bool,
+    no_responders: bool,
+    protocol: i64,
+}
+
+impl From<&ConnectOptions> for Agreed {
+    fn from(options: &ConnectOptions) -> Self {
+        let ConnectOptions { verbose, pedantic, no_responders, protocol, .. } = *options;
+        Self { verbose, pedantic, no_responders, protocol }
+    }
+}
+
 impl Session {
     /// A session that greets its client with INFO.
     pub(super) fn new(shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
         let limits = &shared.limits;
         let now = Instant::now();
         let session = Self {
-            publisher: Publisher::new(shared.broker.clone(), Arc::clone(&peer)),
+            publisher: None,
             decoder: ClientDecoder::new(limits.max_control_line, Some(limits.max_payload)),
-            options: Box::default(),
+            agreed: Agreed::from(&ConnectOptions::default()),
             connected: false,
             first_pong_sent: false,
             start: now,
@@ -88,13 +104,22 @@ impl Session {
     pub(super) fn handle_chunk(&mut self, chunk: &Bytes) -> Result<usize, ProtocolError> {
         let mut at = 0;
         let result = self.handle_operations(chunk, &mut at);
-        self.publisher.flush(std::mem::take(&mut self.messages), std::mem::take(&mut self.bytes));
+        if self.messages > 0 {
+            let (messages, bytes) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.bytes));
+            self.peer.received.messages.fetch_add(messages, Ordering::Relaxed);
+            self.peer.received.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.shared.broker.totals().in_messages.fetch_add(messages, Ordering::Relaxed);
+            self.shared.broker.totals().in_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if let Some(publisher) = &mut self.publisher {
+            publisher.flush();
+        }
         result.map(|()| at)
     }
 
     /// Connections that have fallen behind what this one has published since the last call.
     pub(super) fn congested(&mut self) -> impl Iterator<Item = Arc<Peer>> {
-        self.publisher.congested()
+        self.publisher.iter_mut().flat_map(|publisher| publisher.congested())
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
@@ -134,7 +159,10 @@ impl Session {
                 self.collect(chunk, &mut messages, publish);
                 continue;
             }
-            let decoded = self.decoder.decode(rest).inspect_err(|_| self.publisher.publish(chunk, &messages));
+            let decoded = self.decoder.decode(rest);
+            if decoded.is_err() {
+                self.deliver(chunk, &mut messages);
+            }
             let Some((op, taken)) = decoded? else { break };
             *at += taken;
             template = None;
@@ -144,7 +172,7 @@ impl Session {
                 continue;
             };
             let complaint = self.complaint(&publish);
-            if self.options.verbose || complaint.is_some() {
+            if self.agreed.verbose || complaint.is_some() {
                 // The answer stands behind what was delivered before.
                 self.deliver(chunk, &mut messages);
             } else {
@@ -180,14 +208,21 @@ impl Session {
 
     /// Delivers `messages` and empties them.
     fn deliver(&mut self, chunk: &Bytes, messages: &mut Vec<Message<'_>>) {
-        self.publisher.publish(chunk, messages);
+        if messages.is_empty() {
+            return;
+        }
+        let publisher = self.publisher.get_or_insert_with(|| {
+            let broker = self.shared.broker.clone();
+            Box::new(Publisher::new(broker, Arc::clone(&self.peer), self.agreed.no_responders))
+        });
+        publisher.publish(chunk, messages);
         messages.clear();
     }
 
     /// What is wrong with a message's subjects, if anything is.
     fn complaint(&self, publish: &Publish<'_>) -> Option<ProtocolError> {
         let Publish { subject, reply, .. } = *publish;
-        if self.options.pedantic && !(subject::is_valid_subject(subject) && subject::is_literal(subject)) {
+        if self.agreed.pedantic && !(subject::is_valid_subject(subject) && subject::is_literal(subject)) {
             return Some(ProtocolError::InvalidPublishSubject);
         }
         if is_reserved_subject(subject) {
@@ -239,7 +274,8 @@ impl Session {
     }
 
     fn handle_connect(&mut self, json: &[u8]) -> Result<(), ProtocolError> {
-        self.options.merge_json(json).map_err(|error| ProtocolError::Malformed {
+        let mut options = self.options();
+        options.merge_json(json).map_err(|error| ProtocolError::Malformed {
             verb: "CONNECT",
             problem: "bad options",
             line: error.to_string(),
@@ -255,28 +291,46 @@ impl Session {
         }
         self.connected = true;
         self.peer.received.last.store(self.shared.clock.wall(), Ordering::Relaxed);
-        if self.options.new_account || !self.options.account.is_empty() {
+        if options.new_account || !options.account.is_empty() {
             return Err(ProtocolError::AuthorizationViolation);
         }
-        if !self.options.has_known_protocol() {
+        if !options.has_known_protocol() {
             return Err(ProtocolError::BadClientProtocol);
         }
-        if self.options.no_responders && !self.options.headers {
+        if options.no_responders && !options.headers {
             return Err(ProtocolError::NoRespondersRequiresHeaders);
         }
-        self.peer.agree(self.options.headers, self.options.echo);
-        self.decoder.set_headers(self.options.headers);
-        let options = &self.options;
+        self.agreed = Agreed::from(&options);
+        self.peer.agree(options.headers, options.echo);
+        self.decoder.set_headers(options.headers);
         let since_start = now.duration_since(self.start);
         self.peer.change_info(|info| {
-            info.name.clone_from(&options.name);
-            info.lang.clone_from(&options.lang);
-            info.version.clone_from(&options.version);
+            (info.name, info.lang, info.version) = (options.name, options.lang, options.version);
             info.rtt = since_start;
         });
-        self.publisher.connected(self.options.no_responders);
+        if let Some(publisher) = &mut self.publisher {
+            publisher.connected(self.agreed.no_responders);
+        }
         self.approve();
         Ok(())
+    }
+
+    /// What a CONNECT changes. Secrets are not kept.
+    fn options(&self) -> ConnectOptions {
+        let Agreed { verbose, pedantic, no_responders, protocol } = self.agreed;
+        let info = self.peer.info();
+        ConnectOptions {
+            verbose,
+            pedantic,
+            no_responders,
+            protocol,
+            headers: self.peer.headers.load(Ordering::Relaxed),
+            echo: self.peer.echo.load(Ordering::Relaxed),
+            name: info.name.clone(),
+            lang: info.lang.clone(),
+            version: info.version.clone(),
+            ..ConnectOptions::default()
+        }
     }
 
     fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>) {
@@ -304,16 +358,16 @@ impl Session {
 
     fn handle_ping(&mut self) {
         self.active = Instant::now();
-        self.publisher.answer(encode::PONG);
+        self.peer.outbox.send(encode::PONG);
         if self.connected && !self.first_pong_sent {
             self.first_pong_sent = true;
-            if self.options.protocol >= 1 {
+            if self.agreed.protocol >= 1 {
                 let account = self.peer.info().account.clone();
                 let info = self.shared.info_for(&self.peer, |info| {
                     info.connect_info = true;
                     info.remote_account = account;
                 });
-                self.publisher.answer(&info);
+                self.peer.outbox.send(&info);
                 self.peer.follows_info.store(true, Ordering::Relaxed);
             }
         }
@@ -335,8 +389,8 @@ impl Session {
 
     /// `+OK`, if the client wants it.
     fn approve(&mut self) {
-        if self.options.verbose {
-            self.publisher.answer(encode::OK);
+        if self.agreed.verbose {
+            self.peer.outbox.send(encode::OK);
         }
     }
 
@@ -345,7 +399,7 @@ impl Session {
         if let Some(text) = error.wire_text() {
             let mut answer = Vec::new();
             encode::err(&mut answer, &text);
-            self.publisher.answer(&answer);
+            self.peer.outbox.send(&answer);
         }
     }
 }
