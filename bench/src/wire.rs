@@ -295,6 +295,9 @@ mod tests {
             for part in script.chunks(piece) {
                 stream.write_all(part).unwrap();
             }
+            // Read on until the other side goes: a socket closed with bytes unread takes back what it has written.
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
         });
         Connection::open(address).unwrap()
     }
