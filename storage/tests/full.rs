@@ -264,3 +264,32 @@ fn space_is_freed_on_a_real_disk() {
         std::fs::remove_dir_all(&path).unwrap();
     }
 }
+
+#[test]
+fn a_lost_record_does_not_show_although_it_was_to_drive_others_out() {
+    for layout in [Layout::Blocks, Layout::Rows] {
+        let mut field = Field::new(layout, false);
+        for _ in 0..3 {
+            assert_eq!(field.send(), None);
+        }
+        field.disk.fail(field.disk.attempts()..u64::MAX, ErrorKind::Other);
+        // One record is all that a limit leaves, and it is not the last one that was answered.
+        for seq in 4..=6 {
+            field.store.append(field.log, seq, 0, b"s", b"", b"lost").unwrap();
+            field.store.evict_below(field.log, seq);
+        }
+        let (done, result) = channel();
+        field.store.seal(Box::new(move |sealed| done.send(sealed).unwrap()));
+        field.store.process();
+        result.recv().unwrap().unwrap_err();
+        let state = field.store.state(field.log).unwrap();
+        assert_eq!((state.last_seq, state.messages, state.bytes), (3, 0, 0), "{layout:?}");
+        assert_eq!(field.sequences(), [] as [u64; 0], "{layout:?}");
+        assert_eq!(field.store.lost_changes().count(), 0, "{layout:?}");
+        field.disk.heal();
+        while field.store.refusing().is_some() {
+            field.store.process();
+        }
+        assert_eq!(field.sequences(), [1, 2, 3], "{layout:?}: what drove them out is lost");
+    }
+}

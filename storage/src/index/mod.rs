@@ -360,7 +360,7 @@ impl Log {
     /// Takes back the records behind what is durable: they are lost. Not where a purge was staged behind them; then it is
     /// the purge that is lost, and [`crate::Store::lost_changes`] tells.
     pub(crate) fn forget_lost(&mut self, source: Source<'_>) {
-        if self.is_memory() || self.first_seq > self.durable_seq.saturating_add(1) {
+        if self.is_memory() || self.purged > self.durable_seq.saturating_add(1) {
             return;
         }
         while self.tail.back().is_some_and(|entry| entry.seq > self.durable_seq) {

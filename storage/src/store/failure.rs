@@ -122,7 +122,8 @@ impl Store {
     /// top must be made anew.
     ///
     /// # Errors
-    /// When the store does not refuse, there is no such log, or redb cannot be written: then nothing is removed.
+    /// When the store does not refuse, there is no such log, or redb cannot be written: then nothing is removed. Only where
+    /// the last step of writing failed, and the disk does not say whether it took hold, all of it may be removed later.
     pub fn free(&mut self, log: LogId, removal: Removal<'_>) -> Result<(), StageError> {
         let Some(cause) = self.refusing().map(str::to_owned) else {
             return Err(StageError::Invalid("space is freed this way only while changes are refused"));

@@ -15,6 +15,7 @@ use crate::worker::{Durable, Event, MoverInput, Reports, ToMover};
 
 /// Removals in a batch at which it is moved although no file is full.
 const REMOVALS_MAX: usize = 65_536;
+
 /// Carries durable chunks into redb.
 pub(crate) struct Mover {
     shelf: Arc<Shelf>,
@@ -182,8 +183,13 @@ impl Mover {
         let is_there = load::moved(&database).map(|moved| moved.map(|(_, moved)| moved) == Some(position));
         let settled = match is_there {
             Ok(false) => return Ok(None),
-            // It took hold, as far as the page cache knows. A commit that succeeds makes it certain.
-            Ok(true) => guarded(|| write::commit(&database, &Batch::default(), self.position, &[])).map(drop),
+            // It took hold, as far as the page cache knows, and a commit that succeeds makes it certain. A position that the
+            // batch has not changed tells nothing: then there are only removals in it, which can be done twice.
+            Ok(true) => {
+                let nothing = Batch::default();
+                let again = if position == self.moved { &self.batch } else { &nothing };
+                guarded(|| write::commit(&database, again, position, &[])).map(drop)
+            }
             Err(error) => Err(error),
         };
         match settled {
@@ -236,5 +242,76 @@ impl ToMover for Later<'_> {
     fn wait_above(&mut self, generation: u64) -> bool {
         self.0.work();
         self.0.idle() && self.0.moved.generation > generation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::log::{Cost, Layout, LogId, LogSpec, Medium};
+    use crate::record::{Frame, Kind};
+    use crate::simulated::Simulated;
+
+    const LOG: LogId = LogId(1);
+
+    /// A mover that was given ten records of a log.
+    fn mover(disk: &Simulated, layout: Layout) -> Mover {
+        let shelf = Arc::new(Shelf::open(Arc::new(disk.clone()), 1 << 20).expect("opened"));
+        let start = Position { generation: 1, offset: 512, group: 1, crc: 0 };
+        write::commit(&shelf.database(), &Batch::default(), start, &[]).expect("written");
+        let reports = Reports { events: channel().0, wake: Arc::new(|| ()) };
+        let reserve = Reserve::make(Arc::new(disk.clone()), 8 << 10);
+        let mut mover = Mover::new(shelf, start, reserve, reports);
+        let cost = Cost { per_record: 0, per_headers: 0 };
+        let spec = LogSpec { medium: Medium::Disk, layout, cost, first_seq: 1 };
+        let mut bytes = Vec::new();
+        Frame { payload: &spec.encode(), ..Frame::bare(Kind::Create, LOG.0, 1) }.encode(&mut bytes);
+        for seq in 1..=10 {
+            Frame { subject: b"s", ..Frame::bare(Kind::Message, LOG.0, seq) }.encode(&mut bytes);
+        }
+        let position = Position { offset: 2048, group: 2, ..start };
+        let parts = vec![(Bytes::from(bytes), Bytes::new())];
+        mover.take(MoverInput::Durable(Durable { chunk: 1, parts, position }));
+        mover
+    }
+
+    #[test]
+    fn what_is_freed_is_gone_whichever_write_fails() {
+        let mut purge = Vec::new();
+        Frame::bare(Kind::Purge, LOG.0, 6).encode(&mut purge);
+        let purge = Bytes::from(purge);
+        for layout in [Layout::Blocks, Layout::Rows] {
+            // Whether what was answered is in redb already; and how many attempts fail.
+            for (is_moved, failing) in [(false, 1), (true, 1), (false, 4), (true, 4), (false, 40), (true, 40)]
+            {
+                for at in 0.. {
+                    let context = format!("{layout:?}, moved: {is_moved}, {failing} fail from {at} on");
+                    let disk = Simulated::new();
+                    let mut mover = mover(&disk, layout);
+                    assert!(!is_moved || mover.idle(), "{context}");
+                    let first = disk.attempts() + at;
+                    disk.fail(first..first + failing, ErrorKind::Other);
+                    let freed = mover.free(&purge);
+                    let is_known = mover.uncertain.is_none();
+                    if disk.attempts() <= first {
+                        assert_eq!(freed, Ok(()), "{context}: nothing has failed");
+                        break;
+                    }
+                    disk.heal();
+                    assert!(mover.idle() || mover.idle(), "{context}");
+                    let loaded = load::load(&mover.shelf.database()).expect("read");
+                    let row = &loaded.logs[&LOG].row;
+                    let is_gone = match (row.first_seq, row.messages) {
+                        (6, 5) => true,
+                        (1, 10) => false,
+                        other => panic!("{context}: removed in part: {other:?}"),
+                    };
+                    assert!(is_gone == freed.is_ok() || (is_gone && !is_known), "{context}: {freed:?}");
+                }
+            }
+        }
     }
 }
