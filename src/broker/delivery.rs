@@ -87,7 +87,7 @@ impl Delivery {
         }
         for internal in &matches.internal {
             for index in 0..run.messages.len() {
-                internal.sink.push(run.internal_message(internal.tag, index));
+                internal.sink.push(run.internal_message(index));
             }
             if !self.sinks.iter().any(|sink| Arc::ptr_eq(sink, &internal.sink)) {
                 self.sinks.push(Arc::clone(&internal.sink));
@@ -234,14 +234,13 @@ impl Run<'_> {
         }
     }
 
-    fn internal_message(&self, tag: u64, index: usize) -> InternalMessage {
+    fn internal_message(&self, index: usize) -> InternalMessage {
         let message = &self.messages[index];
         let keep = |bytes: &[u8]| match self.origin {
             Origin::Chunk { chunk, .. } => chunk.slice_ref(bytes),
             Origin::Server { .. } => Bytes::copy_from_slice(bytes),
         };
         InternalMessage {
-            tag,
             subject: keep(message.subject),
             reply: keep(message.reply),
             headers: keep(message.headers),

@@ -13,8 +13,6 @@ use super::{Broker, ConnectionInfo};
 /// A message for a part of the server.
 #[derive(Clone, Debug)]
 pub struct InternalMessage {
-    /// The tag of the internal subscription that matched.
-    pub tag: u64,
     /// The subject as receivers see it.
     pub subject: Bytes,
     /// Where an answer goes; empty when none is asked for.
@@ -46,7 +44,6 @@ pub struct InternalSub {
 }
 
 pub(super) struct InternalSubscription {
-    pub(super) tag: u64,
     pub(super) sink: Arc<dyn InternalSink>,
 }
 
@@ -65,7 +62,7 @@ impl Drop for InternalSub {
 
 impl fmt::Debug for InternalSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InternalSubscription").field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("InternalSubscription").finish_non_exhaustive()
     }
 }
 
@@ -104,13 +101,13 @@ pub(super) mod tests {
     fn internal_subscribers_take_messages_but_are_no_interest() {
         let broker = broker();
         let sink = Arc::new(Recorder::default());
-        let sub = broker.subscribe_internal(b"$JS.API.>", 9, sink.clone());
+        let sub = broker.subscribe_internal(b"$JS.API.>", sink.clone());
         assert!(!broker.has_interest(b"$JS.API.INFO"));
         assert!(broker.is_served(b"$JS.API.INFO") && !broker.is_served(b"$JS.API"));
         assert!(say(&broker, "$JS.API.INFO", "x"));
         assert_eq!(sink.flushes.load(Ordering::SeqCst), 1);
         let message = sink.messages.lock().unwrap().pop().unwrap();
-        assert_eq!((message.tag, &*message.subject, &*message.payload), (9, &b"$JS.API.INFO"[..], &b"x"[..]));
+        assert_eq!((&*message.subject, &*message.payload), (&b"$JS.API.INFO"[..], &b"x"[..]));
         assert_eq!(message.from, None);
         sub.unsubscribe();
         assert!(!say(&broker, "$JS.API.INFO", "x"));
@@ -125,9 +122,9 @@ pub(super) mod tests {
             }
         }
         let broker = broker();
-        let _echo = broker.subscribe_internal(b"echo", 0, Arc::new(Echo(broker.clone())));
+        let _echo = broker.subscribe_internal(b"echo", Arc::new(Echo(broker.clone())));
         let answers = Arc::new(Recorder::default());
-        let _answers = broker.subscribe_internal(b"answers", 0, answers.clone());
+        let _answers = broker.subscribe_internal(b"answers", answers.clone());
         assert!(broker.publish(b"echo", b"echo", b"answers", b"", &Bytes::from_static(b"x")));
         assert_eq!(answers.messages.lock().unwrap().len(), 1);
     }

@@ -128,11 +128,10 @@ impl Broker {
         found
     }
 
-    /// Lets `sink` listen on `filter`, a valid subject filter; `tag` is told with each message. Internal subscribers count
+    /// Lets `sink` listen on `filter`, a valid subject filter; Internal subscribers count
     /// as takers of a message (no 503 is sent), not as interest.
-    pub fn subscribe_internal(&self, filter: &[u8], tag: u64, sink: Arc<dyn InternalSink>) -> InternalSub {
-        let id =
-            self.insert(filter, None, |_| Target::Internal(Arc::new(InternalSubscription { tag, sink })));
+    pub fn subscribe_internal(&self, filter: &[u8], sink: Arc<dyn InternalSink>) -> InternalSub {
+        let id = self.insert(filter, None, |_| Target::Internal(Arc::new(InternalSubscription { sink })));
         InternalSub { broker: self.clone(), id, filter: filter.into() }
     }
 

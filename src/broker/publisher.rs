@@ -160,7 +160,7 @@ mod tests {
         });
         broker.unsubscribe(&peers[2], b"1", 20);
         let recorder = Arc::new(Recorder::default());
-        let _internal = broker.subscribe_internal(b"a.y", 0, Arc::clone(&recorder) as _);
+        let _internal = broker.subscribe_internal(b"a.y", Arc::clone(&recorder) as _);
         let mut publisher = Publisher::new(broker.clone(), connect(), false);
         let chunk = Bytes::from(subjects.concat());
         let mut at = 0;

@@ -191,7 +191,7 @@ mod tests {
             let peer = connect(&broker);
             let recorder = Arc::new(Recorder::default());
             broker.subscribe(&peer, b"*", None, b"1");
-            let _internal = broker.subscribe_internal(b"b", 0, Arc::clone(&recorder) as _);
+            let _internal = broker.subscribe_internal(b"b", Arc::clone(&recorder) as _);
             if at_once {
                 broker.publish_all(messages.iter().copied());
             } else {

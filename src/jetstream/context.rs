@@ -10,7 +10,8 @@ use weir_protocol::jetstream::json::{self, Timestamp};
 use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::{LogId, Store};
 
-use super::consumer::{Interest, View};
+use super::consumer::View;
+use super::interest::Interest;
 use super::output::{Failure, Message, Outputs};
 use crate::sys::random::Random;
 

@@ -18,9 +18,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weir_protocol::jetstream::stream::StreamConfig;
 use weir_storage::Store;
 
-use super::consumer::{CloseReason, Interest};
+use super::consumer::CloseReason;
 use super::context::{EngineConfig, Hold, context};
 use super::input::{Input, Tag};
+use super::interest::Interest;
 use super::output::Outputs;
 use super::stream::config::{HOLD, Neighbours};
 use super::stream::{Progress, Stream};

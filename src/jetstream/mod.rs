@@ -6,6 +6,7 @@ mod context;
 pub mod driver;
 pub mod engine;
 pub mod input;
+pub mod interest;
 pub mod output;
 pub mod stream;
 

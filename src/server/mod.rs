@@ -10,7 +10,7 @@ mod connection;
 mod jetstream;
 mod lame_duck;
 mod listener;
-mod monitor;
+mod monitoring;
 mod registry;
 mod session;
 mod user_info;
@@ -161,12 +161,12 @@ impl Server {
         let starter = tasks.starter();
         if let Some((listener, _)) = monitor {
             let closing = until(phases.clone(), Phase::Closing);
-            starter.spawn(monitor::serve(Arc::clone(&shared), listener, closing));
+            starter.spawn(monitoring::serve(Arc::clone(&shared), listener, closing));
         }
         let listener = listener.map(|(listener, _)| listener);
         starter.spawn(listener::accept(Arc::clone(&shared), listener, phases, tasks.starter()));
         let who = UserInfo::new(shared.broker.clone(), Arc::clone(&shared.clock), shared.info.clone());
-        let user_info = shared.broker.subscribe_internal(user_info::SUBJECT, 0, who);
+        let user_info = shared.broker.subscribe_internal(user_info::SUBJECT, who);
         Ok(Self { shared, address, monitor_address, user_info, jetstream, tasks, phase })
     }
 

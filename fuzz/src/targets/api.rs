@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use weir::jetstream::consumer::Interest;
+use weir::jetstream::interest::Interest;
 use weir::jetstream::{Engine, EngineConfig, Hearing, Input, Message, Tag};
 use weir::sys::random::Random;
 use weir_protocol::subject;

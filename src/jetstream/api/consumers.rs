@@ -15,9 +15,10 @@ use weir_protocol::jetstream::json;
 use weir_storage::Store;
 
 use super::{Answer, Request, page};
-use crate::jetstream::consumer::{Consumer, Interest, Limits, config, stored};
+use crate::jetstream::consumer::{Consumer, Limits, config, stored};
 use crate::jetstream::context::context;
 use crate::jetstream::engine::Engine;
+use crate::jetstream::interest::Interest;
 use crate::jetstream::output::Failure;
 use crate::jetstream::stream::config::is_valid_name;
 

@@ -22,9 +22,9 @@ use weir_protocol::jetstream::json::{self, Json};
 use weir_protocol::jetstream::stream::StorageType;
 use weir_storage::Store;
 
-use super::consumer::Interest;
 use super::context::context;
 use super::engine::Engine;
+use super::interest::Interest;
 use super::output::Failure;
 use super::stream::config::check_supported;
 use consumers::CreateSubject;

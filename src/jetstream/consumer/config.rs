@@ -11,7 +11,7 @@ use weir_protocol::jetstream::stream::{RetentionPolicy, StreamConfig};
 use weir_protocol::jetstream::{ApiError, error};
 use weir_protocol::subject;
 
-use super::Interest;
+use crate::jetstream::interest::Interest;
 use crate::jetstream::stream::config::SEQUENCE_MAX;
 
 const SECOND: i64 = 1_000_000_000;

@@ -31,6 +31,7 @@ use weir_protocol::jetstream::stream::StreamConfig;
 use weir_protocol::jetstream::{ApiError, ack as ack_wire};
 use weir_storage::{LogId, Store};
 
+use crate::jetstream::interest::Interest;
 use crate::jetstream::output::Outputs;
 use crate::sys::random::Random;
 
@@ -79,15 +80,6 @@ impl std::fmt::Debug for View<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("stream", &self.stream).field("now", &self.now).finish_non_exhaustive()
     }
-}
-
-/// Who is subscribed to what.
-pub trait Interest {
-    /// Whether anybody would get a message on `subject`, alone or in a queue group, wildcards included.
-    fn has(&self, subject: &[u8]) -> bool;
-    /// Whether anybody is subscribed to `subject` itself, alone or in the queue group `queue`. Wildcards do not count: as in
-    /// nats-server, somebody who looks on with `>` does not start a push consumer.
-    fn listens(&self, subject: &[u8], queue: Option<&[u8]>) -> bool;
 }
 
 /// How messages leave: pulled by requests or pushed to a subject.

@@ -11,7 +11,8 @@ use weir_protocol::duration;
 use weir_protocol::jetstream::api::exceeds_level;
 use weir_protocol::jetstream::pull::{self, Pull};
 
-use super::{Consumer, Interest, Mode, View};
+use super::{Consumer, Mode, View};
+use crate::jetstream::interest::Interest;
 use crate::jetstream::output::Outputs;
 
 const SECOND: i64 = 1_000_000_000;

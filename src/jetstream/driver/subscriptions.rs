@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::inbox::{Inbox, Sink};
 use crate::broker::{Broker, InterestWatch, InternalSub};
-use crate::jetstream::consumer::Interest;
 use crate::jetstream::input::{Input, Tag};
+use crate::jetstream::interest::Interest;
 use crate::jetstream::output::Hearing;
 
 /// Subscriptions and watches, each until the engine ends it.
@@ -29,7 +29,7 @@ impl Subscriptions {
         match change {
             Hearing::Subscribe { filter, tag } => {
                 let sink = Arc::new(Sink::new(Arc::clone(&self.inbox), tag));
-                let subscription = self.broker.subscribe_internal(&filter, 0, sink);
+                let subscription = self.broker.subscribe_internal(&filter, sink);
                 self.subscriptions.insert((tag, filter), subscription);
             }
             Hearing::Unsubscribe { filter, tag } => {

@@ -10,8 +10,9 @@ use weir_storage::Store;
 
 use super::Engine;
 use super::subscriptions::of_consumer;
-use crate::jetstream::consumer::{CloseReason, Consumer, Interest, View, stored};
+use crate::jetstream::consumer::{CloseReason, Consumer, View, stored};
 use crate::jetstream::context::{Context, context};
+use crate::jetstream::interest::Interest;
 use crate::jetstream::output::Outputs;
 use crate::jetstream::stream::Stream;
 

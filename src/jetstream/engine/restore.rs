@@ -12,8 +12,9 @@ use weir_protocol::jetstream::stream::{StorageType, StreamConfig};
 use weir_storage::{LogId, Store};
 
 use super::Engine;
-use crate::jetstream::consumer::{Consumer, Interest, RestoreError, stored};
+use crate::jetstream::consumer::{Consumer, RestoreError, stored};
 use crate::jetstream::context::{Context, context};
+use crate::jetstream::interest::Interest;
 use crate::jetstream::stream::{CONFIG_KEY, CREATED_KEY, Stream, stage_stream};
 
 /// Before what failed in passing is tried again, in nanoseconds.

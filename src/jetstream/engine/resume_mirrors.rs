@@ -12,8 +12,8 @@ use weir_protocol::jetstream::stream::StorageType;
 use weir_storage::Store;
 
 use super::Engine;
-use crate::jetstream::consumer::Interest;
 use crate::jetstream::context::context;
+use crate::jetstream::interest::Interest;
 use crate::jetstream::stream::config::{HOLD, UNUSED};
 
 /// Ranges in one note; a mirror that has seen more restarts keeps the newest.

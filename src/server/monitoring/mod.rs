@@ -159,14 +159,14 @@ mod tests {
         let broker = Broker::new(Random::from_seed(1));
         assert_eq!(ailment(&broker, false, None), None);
         assert_eq!(ailment(&broker, true, None).as_deref(), Some("JetStream not available"));
-        let _driver = broker.subscribe_internal(b"$JS.API.>", 0, Arc::new(Nobody));
+        let _driver = broker.subscribe_internal(b"$JS.API.>", Arc::new(Nobody));
         assert_eq!(ailment(&broker, true, Some(&StoreHealth::default())), None);
     }
 
     #[test]
     fn a_store_that_cannot_be_written_is_named() {
         let broker = Broker::new(Random::from_seed(1));
-        let _driver = broker.subscribe_internal(b"$JS.API.>", 0, Arc::new(Nobody));
+        let _driver = broker.subscribe_internal(b"$JS.API.>", Arc::new(Nobody));
         let store = StoreHealth::default();
         store.set(Some("No space left on device"));
         let expected = "JetStream cannot write: No space left on device";
