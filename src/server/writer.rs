@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use weir_protocol::error::ClosedReason;
 
 use crate::broker::{Batch, Outbox, Peer, Work};
@@ -14,7 +15,9 @@ use crate::broker::{Batch, Outbox, Peer, Work};
 pub(super) async fn write(peer: Arc<Peer>, mut socket: impl AsyncWrite + Unpin, write_deadline: Duration) {
     let outbox = &peer.outbox;
     while let Work::Write(batch) = outbox.work().await {
-        let written = tokio::time::timeout(write_deadline, write_batch(&mut socket, outbox, &batch)).await;
+        // On the heap: every connection that has nothing to write would carry it otherwise.
+        let writing = Box::pin(timeout(write_deadline, write_batch(&mut socket, outbox, &batch)));
+        let written = writing.await;
         match written {
             Ok(Ok(())) => outbox.recycle(batch),
             Ok(Err(_)) => outbox.close(ClosedReason::WriteError, false),
@@ -22,7 +25,7 @@ pub(super) async fn write(peer: Arc<Peer>, mut socket: impl AsyncWrite + Unpin, 
         }
     }
     // The peer may be gone already; there is nobody left to tell.
-    let _ = tokio::time::timeout(write_deadline, socket.shutdown()).await;
+    let _ = Box::pin(timeout(write_deadline, socket.shutdown())).await;
 }
 
 async fn write_batch(
@@ -42,8 +45,7 @@ async fn write_batch(
         }
         return Ok(());
     }
-    // On the heap: every connection would carry its slices otherwise.
-    Box::pin(write_spliced(socket, outbox, batch)).await
+    write_spliced(socket, outbox, batch).await
 }
 
 /// So many slices go into one vectored write.
