@@ -192,6 +192,8 @@ struct State {
     limit: Option<u64>,
     /// Every attempt on the files of these names fails.
     failing_names: BTreeMap<String, io::ErrorKind>,
+    /// Reads that succeed before all others fail.
+    reads: Option<u64>,
 }
 
 impl State {
@@ -211,14 +213,14 @@ impl State {
                 && (fault.how != How::Syncs || matches!(operation, Operation::Sync { .. }))
         };
         if let Some(fault) = self.faults.iter().find(hits) {
-            let done = match operation {
+            let mut done = 0;
+            if let Operation::Write { bytes, .. } = operation
+                && fault.how == How::InPart
+            {
                 // From nothing to all of it, as good as random.
-                Operation::Write { bytes, .. } if fault.how == How::InPart => {
-                    let part = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (bytes.len() as u64 + 1);
-                    usize::try_from(part).unwrap_or(0)
-                }
-                _ => 0,
-            };
+                let part = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (bytes.len() as u64 + 1);
+                done = usize::try_from(part).unwrap_or(0);
+            }
             return Some((fault.kind, done));
         }
         if let Some(kind) = name.and_then(|name| self.failing_names.get(name)) {
@@ -319,12 +321,18 @@ impl Simulated {
         self.state().failing_names.insert(name.to_owned(), kind);
     }
 
+    /// Makes every read fail once `count` more have succeeded.
+    pub fn fail_reads_after(&self, count: u64) {
+        self.state().reads = Some(count);
+    }
+
     /// From now on nothing fails, and there is room.
     pub fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
         state.failing_names.clear();
         state.limit = None;
+        state.reads = None;
     }
 
     /// Flips bits of a file's byte. `false` when there is no such byte.
@@ -401,7 +409,13 @@ impl Simulated {
                     bytes.truncate(done);
                     Some(Operation::Write { file, offset, bytes })
                 }
-                _ => None,
+                Operation::Make { .. }
+                | Operation::Remove { .. }
+                | Operation::Write { .. }
+                | Operation::SetLen { .. }
+                | Operation::SyncFailed { .. }
+                | Operation::SyncFolder
+                | Operation::Mark(_) => None,
             };
             if let Some(left) = left {
                 state.live.apply(&left);
@@ -497,7 +511,10 @@ impl DiskFile for SimulatedFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        if let Some(reads) = &mut state.reads {
+            *reads = reads.checked_sub(1).ok_or_else(|| io::Error::other("simulated"))?;
+        }
         let content = state.live.files.get(&self.file).map(|content| &content.bytes[..]).unwrap_or_default();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = content.get(start..).and_then(|rest| rest.get(..out.len()));

@@ -49,6 +49,20 @@ const WALKED_MAX: u64 = 256;
 /// Subject to its sequences, in order; subjects with one record are not in it.
 type Lists = HashMap<Bytes, VecDeque<u64>, BuildHasherDefault<Mixer>>;
 
+/// The first records of a log, by subject: how many, and the last sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(HashMap<Bytes, (u64, u64), BuildHasherDefault<Mixer>>);
+
+impl Tally {
+    /// One more, at a sequence above all others.
+    pub(crate) fn add(&mut self, subject: &[u8], seq: u64) {
+        match self.0.get_mut(subject) {
+            Some((count, last)) => (*count, *last) = (*count + 1, seq),
+            None => drop(self.0.insert(Bytes::copy_from_slice(subject), (1, seq))),
+        }
+    }
+}
+
 /// Subject to numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
@@ -119,6 +133,30 @@ impl Subjects {
         }
         if numbers.last.get().seq == seq {
             numbers.last.set(Bound { seq: seq - 1, exact: false });
+        }
+    }
+
+    /// The log's first records are gone.
+    #[expect(clippy::disallowed_methods, reason = "each subject is changed by itself")]
+    pub(crate) fn removed_first(&mut self, gone: &Tally) {
+        for (subject, (count, last)) in gone.0.iter() {
+            let Some(numbers) = self.map.get_mut(subject) else { continue };
+            numbers.messages = numbers.messages.saturating_sub(*count);
+            let list = self.lists.get_mut().as_mut().and_then(|lists| lists.remove(subject));
+            if numbers.messages == 0 {
+                self.map.remove(subject);
+                continue;
+            }
+            if numbers.first.get().seq <= *last {
+                numbers.first.set(Bound { seq: last + 1, exact: false });
+            }
+            if let Some(mut list) = list {
+                list.drain(..list.partition_point(|seq| seq <= last));
+                numbers.settle(&list);
+                if let Some(lists) = self.lists.get_mut().as_mut().filter(|_| list.len() > 1) {
+                    lists.insert(subject.clone(), list);
+                }
+            }
         }
     }
 

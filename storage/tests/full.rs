@@ -224,7 +224,7 @@ fn space_is_freed_on_a_real_disk() {
         let mut store = open();
         let log = store.create_log(spec(Layout::Blocks)).unwrap();
         let answered = Arc::new(AtomicU64::new(0));
-        let mut fill = |store: &mut Store| {
+        let fill = |store: &mut Store| {
             for seq in store.state(log).unwrap().last_seq + 1.. {
                 if store.append(log, seq, 0, b"s", b"", &[7; 16 << 10]).is_err() {
                     break;

@@ -18,7 +18,7 @@ use crate::log::{Layout, LogId, LogSpec, LogState, Medium};
 use crate::record::{Frame, cost_of};
 use crate::runs::Runs;
 use crate::segments::Place;
-use crate::subjects::Subjects;
+use crate::subjects::{Subjects, Tally};
 use crate::tail::{Entry, Memory, Tail};
 
 pub(crate) mod scan;
@@ -58,6 +58,21 @@ pub(crate) struct Log {
     removed: Runs,
     /// The same by the chunk that told the mover.
     removals: VecDeque<(u64, u64, u64)>,
+}
+
+/// What a removal of everything below a sequence needs to know. It is read before anything is changed, so that a database
+/// that cannot be read keeps the removal from being done in part.
+#[derive(Debug, Default)]
+pub(crate) struct Below {
+    first_seq: u64,
+    /// Records of redb that go, and what they take.
+    messages: u64,
+    bytes: u64,
+    subjects: Tally,
+    /// How many records stay, where damage keeps those that go from being counted.
+    left: Option<u64>,
+    /// Sequence and time of the first one that stays.
+    first: Option<(u64, i64)>,
 }
 
 impl Log {
@@ -228,100 +243,111 @@ impl Log {
     /// After removals: the first record present is looked for again.
     pub(crate) fn settle(&mut self, source: Source<'_>) -> Result<(), ReadError> {
         self.tail.tidy();
-        if self.messages == 0 {
-            self.first_seq = self.last_seq + 1;
-            self.first_time = 0;
-            self.bytes = 0;
-            self.subjects.clear();
-            return Ok(());
-        }
-        // Damaged records in front are passed over: they are named when they are read, and by the store's report.
-        let mut from = self.first_seq;
+        let first = if self.messages == 0 { None } else { self.first_from(source, self.first_seq)? };
+        self.begin_with(first);
+        Ok(())
+    }
+
+    /// Sequence and time of the first record at or above `from`. Damaged records in front are passed over: they are named
+    /// when they are read, and by the store's report.
+    fn first_from(&self, source: Source<'_>, mut from: u64) -> Result<Option<(u64, i64)>, ReadError> {
         loop {
             let first = self.scan(source, from, self.last_seq, Way::Up, &mut |view| {
                 ControlFlow::Break((view.frame.seq, view.frame.time))
             });
             match first {
-                Ok(Some((seq, time))) => {
-                    self.first_seq = seq;
-                    self.first_time = time;
-                    return Ok(());
-                }
-                Ok(None) => return Ok(()),
                 Err(ReadError::Damaged { last, .. }) => from = last + 1,
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
     }
 
-    /// Removes everything below `first_seq`, which is at most `last_seq + 1`. Returns how many records that were.
-    pub(crate) fn remove_below(&mut self, source: Source<'_>, first_seq: u64) -> Result<u64, ReadError> {
-        if first_seq <= self.first_seq {
-            return Ok(0);
+    /// Sets the numbers of the first record present, as far as it is known.
+    fn begin_with(&mut self, first: Option<(u64, i64)>) {
+        if self.messages == 0 {
+            self.first_seq = self.last_seq + 1;
+            self.first_time = 0;
+            self.bytes = 0;
+            self.subjects.clear();
+        } else if let Some((seq, time)) = first {
+            self.first_seq = seq;
+            self.first_time = time;
+        }
+    }
+
+    /// Reads what a removal of everything below `first_seq`, which is at most `last_seq + 1`, needs to know.
+    pub(crate) fn look_below(&self, source: Source<'_>, first_seq: u64) -> Result<Below, ReadError> {
+        let mut below = Below { first_seq, ..Below::default() };
+        if first_seq != self.first_seq && (self.first_seq..=self.last_seq).contains(&first_seq) {
+            self.look_home_below(source, &mut below)?;
+            below.first = self.first_from(source, first_seq)?;
+        }
+        Ok(below)
+    }
+
+    /// What redb has below `below.first_seq`.
+    fn look_home_below(&self, source: Source<'_>, below: &mut Below) -> Result<(), ReadError> {
+        if self.first_seq > self.home_last {
+            return Ok(());
+        }
+        let end = below.first_seq.min(self.home_last + 1);
+        let mut from = self.first_seq;
+        let mut is_damaged = false;
+        loop {
+            let scanned = self.scan(source, from, end - 1, Way::Up, &mut |view| {
+                below.messages += 1;
+                below.bytes += cost_of(self.spec.cost, &view.frame);
+                below.subjects.add(view.frame.subject, view.frame.seq);
+                ControlFlow::<()>::Continue(())
+            });
+            match scanned {
+                Ok(_) => break,
+                Err(ReadError::Damaged { last, .. }) => {
+                    is_damaged = true;
+                    // What was seen before the damage is not to be counted twice.
+                    from = last + 1;
+                    if from >= end {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if is_damaged {
+            below.left = Some(self.count_from(source, end)?);
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Self::look_below`] has found, nothing having changed since. Returns how many records that were.
+    pub(crate) fn remove_below(&mut self, source: Source<'_>, below: &Below) -> u64 {
+        if below.first_seq <= self.first_seq {
+            return 0;
         }
         let before = self.messages;
-        if first_seq > self.last_seq {
+        if below.first_seq > self.last_seq {
             self.clear();
-            return Ok(before);
+            return before;
         }
-        self.remove_home_below(source, first_seq)?;
+        self.messages = below.left.unwrap_or_else(|| self.messages.saturating_sub(below.messages));
+        self.bytes = self.bytes.saturating_sub(below.bytes);
+        self.subjects.removed_first(&below.subjects);
+        while let Some(entry) = self.blocks.first_entry()
+            && entry.get().last_seq < below.first_seq
+        {
+            entry.remove();
+        }
         while let Some(entry) = self.tail.front().copied()
-            && entry.seq < first_seq
+            && entry.seq < below.first_seq
         {
             if entry.is_live() {
                 self.take_at(source, 0);
             }
             self.tail.tidy();
         }
-        self.first_seq = first_seq;
-        self.settle(source)?;
-        Ok(before - self.messages)
-    }
-
-    /// Takes what redb has below `first_seq` out of the numbers.
-    fn remove_home_below(&mut self, source: Source<'_>, first_seq: u64) -> Result<(), ReadError> {
-        if self.first_seq > self.home_last {
-            return Ok(());
-        }
-        let end = first_seq.min(self.home_last + 1);
-        let mut subjects = std::mem::take(&mut self.subjects);
-        let (mut messages, mut bytes) = (0, 0);
-        let mut from = self.first_seq;
-        let mut is_damaged = false;
-        let result = loop {
-            let scanned = self.scan(source, from, end - 1, Way::Up, &mut |view| {
-                messages += 1;
-                bytes += cost_of(self.spec.cost, &view.frame);
-                subjects.removed(view.frame.subject, view.frame.seq);
-                ControlFlow::<()>::Continue(())
-            });
-            match scanned {
-                Ok(_) => break Ok(()),
-                Err(ReadError::Damaged { last, .. }) if last < end => {
-                    is_damaged = true;
-                    // What was seen before the damage is not to be counted twice.
-                    from = last + 1;
-                }
-                Err(ReadError::Damaged { .. }) => {
-                    is_damaged = true;
-                    break Ok(());
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        self.subjects = subjects;
-        self.messages = self.messages.saturating_sub(messages);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.first_seq = end;
-        while let Some(entry) = self.blocks.first_entry()
-            && entry.get().last_seq < end
-        {
-            entry.remove();
-        }
-        if is_damaged {
-            self.messages = self.count_from(source, end)?;
-        }
-        result
+        self.first_seq = below.first_seq;
+        self.begin_with(below.first);
+        before - self.messages
     }
 
     /// Nothing is left; `last_seq` stays.

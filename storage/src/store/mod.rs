@@ -221,13 +221,14 @@ impl Store {
     /// `last_seq` becomes `first_seq - 1`. Returns how many were present.
     ///
     /// # Errors
-    /// When there is no such log, a record is damaged, or nothing can be staged now.
+    /// When there is no such log, the database cannot be read, or nothing can be staged now.
     pub fn purge(&mut self, log: LogId, first_seq: u64) -> Result<u64, StageError> {
         let entry = self.known(log)?;
         // What was only evicted may come back after a crash; what was purged must not.
         if first_seq <= if entry.is_memory() { entry.first_seq } else { entry.purged } {
             return Ok(0);
         }
+        let below = entry.look_below(self.source(), first_seq.min(entry.last_seq.saturating_add(1)))?;
         if cfg!(feature = "bug-purge-only-redb") && !entry.is_memory() {
             Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
         } else if !entry.is_memory() {
@@ -239,7 +240,7 @@ impl Store {
         let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return Ok(0) };
         entry.purged = first_seq;
-        let removed = entry.remove_below(source, first_seq.min(entry.last_seq.saturating_add(1)))?;
+        let removed = entry.remove_below(source, &below);
         entry.skip_to(first_seq - 1);
         self.touch(log);
         Ok(removed)
@@ -262,7 +263,8 @@ impl Store {
         self.take(log, &present)
     }
 
-    /// As [`Self::evict`], for every record below `first_seq` (which is at most `last_seq + 1`).
+    /// As [`Self::evict`], for every record below `first_seq` (which is at most `last_seq + 1`); nothing either when the
+    /// database cannot be read.
     pub fn evict_below(&mut self, log: LogId, first_seq: u64) -> u64 {
         if self.refusal.is_some() {
             return 0;
@@ -273,11 +275,12 @@ impl Store {
         if first_seq <= entry.first_seq {
             return 0;
         }
+        let Ok(below) = entry.look_below(source, first_seq) else { return 0 };
         if !entry.is_memory() {
             Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
             self.riding.below(log, first_seq);
         }
-        entry.remove_below(source, first_seq).unwrap_or(0)
+        entry.remove_below(source, &below)
     }
 
     /// Stages an attribute. Log 0 is the store's own scope.
