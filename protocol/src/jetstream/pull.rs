@@ -61,7 +61,8 @@ impl Pull {
         let plain = |batch| Self { request: PullRequest { batch, ..PullRequest::default() }, json: false };
         if body.first() == Some(&b'{') {
             let request: PullRequest = decode_lenient(body)?;
-            if request.idle_heartbeat > 0 && request.idle_heartbeat.saturating_mul(2) > request.expires {
+            // nats-server's product wraps, so a heartbeat that never comes is none to it.
+            if request.idle_heartbeat > 0 && request.idle_heartbeat.wrapping_mul(2) > request.expires {
                 return Err("heartbeat value too large".to_owned());
             }
             return Ok(Self { request, json: true });
@@ -144,6 +145,10 @@ mod tests {
         let request = pull.expect("valid").request;
         assert_eq!((request.expires, request.idle_heartbeat), (5000, 2500));
         assert_eq!((request.priority.group.as_str(), request.priority.min_pending), ("g", 3));
+        for heartbeat in [i64::MAX, 1 << 62, 0, -5, i64::MIN] {
+            let pull = Pull::parse(format!(r#"{{"idle_heartbeat":{heartbeat}}}"#).as_bytes());
+            assert_eq!(pull.expect("as nats-server").request.idle_heartbeat, heartbeat);
+        }
     }
 
     #[test]
@@ -155,6 +160,7 @@ mod tests {
                 "json: cannot unmarshal string into Go struct field JSApiConsumerGetNextRequest.batch of type int",
             ),
             (r#"{"expires":10,"idle_heartbeat":6}"#, "heartbeat value too large"),
+            (r#"{"no_wait":true,"idle_heartbeat":4611686018427387903}"#, "heartbeat value too large"),
         ] {
             assert_eq!(Pull::parse(body.as_bytes()), Err(error.to_owned()), "{body}");
         }

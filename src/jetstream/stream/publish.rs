@@ -63,6 +63,8 @@ enum Rollup {
 struct Steering<'a> {
     id: Option<&'a [u8]>,
     rollup: Option<Rollup>,
+    /// Whether there is a time to live that cannot be read: refused when everything else is in order.
+    is_ttl_bad: bool,
 }
 
 impl Stream {
@@ -126,6 +128,9 @@ impl Stream {
         if message.headers.len() > HEADERS_MAX {
             return Err(error::STREAM_HEADER_EXCEEDS_MAXIMUM.into());
         }
+        if steering.is_ttl_bad {
+            return Err(error::MESSAGE_TTL_INVALID.into());
+        }
         let seq = self.store(message, &steering, context)?;
         match steering.id {
             Some(id) => {
@@ -157,7 +162,8 @@ impl Stream {
         if get(names::EXPECTED_STREAM).is_some_and(|stream| stream != self.config.name.as_bytes()) {
             return Err(error::STREAM_NOT_MATCH.into());
         }
-        if !message.sourced && get(names::TTL).is_some_and(|ttl| ttl != b"0") {
+        let ttl = get(names::TTL).filter(|_| !message.sourced).map(names::ttl);
+        if ttl.flatten().is_some_and(|seconds| seconds != 0) {
             return Err(error::MESSAGE_TTL_DISABLED.into());
         }
         self.check_expected_sequences(message, &get, context)?;
@@ -194,7 +200,7 @@ impl Stream {
                     .into());
             }
         };
-        Ok(Steering { id, rollup })
+        Ok(Steering { id, rollup, is_ttl_bad: ttl == Some(None) })
     }
 
     /// Headers of features that no stream of this server can have switched on.

@@ -19,10 +19,14 @@ type Range = (u64, u64);
 /// Whether there are holes up to the last message that the server's notes do not explain, so that their list is needed.
 pub(super) fn has_unknown_holes(info: &StreamInfo, end: u64) -> bool {
     let first = info.state.first_seq;
-    let holes = (end + 1).saturating_sub(first).saturating_sub(info.state.messages);
-    let explained =
-        unused(info).into_iter().map(|(from, to)| (to.min(end) + 1).saturating_sub(from.max(first)));
+    let holes = length((first, end)).saturating_sub(u128::from(info.state.messages));
+    let explained = unused(info).into_iter().map(|(from, to)| length((from.max(first), to.min(end))));
     holes > explained.sum()
+}
+
+/// How many sequences there are from the first to the last; more than a sequence can say if they are all there are.
+fn length((first, last): Range) -> u128 {
+    (u128::from(last) + 1).saturating_sub(u128::from(first))
 }
 
 /// What is missing from the first to the last sequence that belong to a session; `end` is its last message. `info` lists the
@@ -169,6 +173,22 @@ mod tests {
         assert!(whole(&noted(restarted.clone(), "8-10"), 12));
         assert!(!whole(&noted(restarted.clone(), "9-10"), 12));
         assert!(!whole(&noted(restarted, "9-10,20-30"), 12));
+    }
+
+    #[test]
+    fn sequences_of_a_foreign_server_may_be_the_highest_there_are() {
+        let empty = info(1, 0, &[]);
+        assert!(has_unknown_holes(&empty, u64::MAX));
+        let all = format!("1-{}", u64::MAX);
+        assert!(!has_unknown_holes(&noted(empty.clone(), &all), u64::MAX));
+        assert!(!has_unknown_holes(&noted(empty.clone(), &format!("{all},{all},{all}")), u64::MAX));
+        assert!(has_unknown_holes(&noted(empty.clone(), &format!("2-{}", u64::MAX)), u64::MAX));
+        let zero = session(0, false);
+        assert_eq!(ranges(&zero, &noted(empty, &all), Some(u64::MAX), u64::MAX - 1), [(0, 0)]);
+        let mut high = info(u64::MAX, 0, &[]);
+        high.state.messages = 1;
+        high.state.deleted = Some(vec![u64::MAX, 0]);
+        assert_eq!(ranges(&session(5, false), &high, Some(u64::MAX - 1), u64::MAX - 1), [(5, u64::MAX - 1)]);
     }
 
     #[test]

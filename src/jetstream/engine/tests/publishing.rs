@@ -24,12 +24,21 @@ fn acks_and_refusals_have_nats_servers_shape() {
         ("Nats-Expected-Stream", "B", 400, 10060, "expected stream does not match"),
         ("Nats-Rollup", "sub", 500, 10111, "rollup not permitted"),
         ("Nats-TTL", "10s", 400, 10166, "per-message TTL is disabled"),
+        ("Nats-TTL", "never", 400, 10166, "per-message TTL is disabled"),
+        ("Nats-TTL", "x", 400, 10165, "invalid per-message TTL"),
+        ("Nats-TTL", "0", 400, 10165, "invalid per-message TTL"),
+        ("Nats-TTL", "500ms", 400, 10165, "invalid per-message TTL"),
         ("Nats-Batch-Id", "x", 400, 10174, "atomic publish is disabled"),
         ("Nats-Incr", "1", 400, 10168, "message counters is disabled"),
     ] {
         let answer = world.ask_with("a.1", &[(header, value)], "h");
         let error = format!(r#"{{"code":{code},"err_code":{number},"description":"{text}"}}"#);
         assert_eq!(answer, format!(r#"{{"error":{error},"stream":"A","seq":0}}"#), "{header}: {value}");
+    }
+    // A time to live that cannot be read is the last thing that is looked at, one that can be is the first.
+    for (ttl, number) in [("x", 10071), ("10s", 10166)] {
+        let answer = world.ask_with("a.1", &[("Nats-TTL", ttl), ("Nats-Expected-Last-Sequence", "9")], "h");
+        assert!(answer.contains(&format!(r#""err_code":{number},"#)), "{ttl}: {answer}");
     }
     let expected = |seq| [("Nats-Expected-Last-Subject-Sequence", seq)];
     assert_eq!(world.ask_with("a.1", &expected("2"), "h"), r#"{"stream":"A","seq":3}"#);
