@@ -26,8 +26,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "session", body: targets::session::body, words: targets::decode::WORDS },
     Target { name: "api", body: targets::api::body, words: targets::api::WORDS },
     Target { name: "events", body: targets::events::body, words: targets::events::WORDS },
-    Target { name: "records", body: weir_storage::fuzz::records, words: &[] },
-    Target { name: "rows", body: weir_storage::fuzz::rows, words: &[] },
+    Target { name: "records", body: weir_storage::fuzz::records, words: weir_storage::fuzz::WORDS },
+    Target { name: "rows", body: targets::rows::body, words: &[] },
     Target { name: "journal", body: targets::journal::body, words: &[] },
 ];
 

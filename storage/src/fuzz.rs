@@ -2,17 +2,72 @@
 //!
 //! Each body takes bytes and panics when something does not hold.
 
+use redb::ReadableTable;
+
 use crate::disk::Disk;
-use crate::field::u64_at;
+use std::sync::Arc;
+
+use crate::field::{u32_at, u64_at};
+use crate::home::shelf::{Shelf, ShelfError};
 use crate::home::table::{self, BlockMeta, LogRow, SubjectRow, Tag};
-use crate::journal::format::{FileHeader, Group, Position, START, body_crc, read_file_header};
+use crate::journal::format::{FileHeader, GROUP_HEADER, Group, Position, START, body_crc, read_file_header};
 use crate::journal::writer::file_name;
 use crate::log::LogSpec;
 use crate::record::{Frame, Kind, Piece, Walk, decode_runs, encode_runs};
 use crate::simulated::Simulated;
 
-/// Bytes as records, as a group and as the head of a file: every byte is accounted for, and what is understood is written the same.
+/// Pieces that mean something in the head of a file or of a group.
+pub const WORDS: &[&str] = &["WEIRJNL1", "WEIRGRP1", "\u{1}\0\0\0", "\0\0\0\0\0\0\0\0"];
+
+/// Bytes as records, as a group and as the head of a file, as they are and with checksums that are right: every byte is accounted
+/// for, and what is understood is written the same.
 pub fn records(bytes: &[u8]) {
+    read(bytes);
+    read(&with_right_records(bytes));
+    for head in [24, 60] {
+        read(&with_right_head(bytes, head));
+    }
+}
+
+/// The bytes with the checksum that each record in them should have.
+fn with_right_records(bytes: &[u8]) -> Vec<u8> {
+    let mut right = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let length = match Frame::peek(rest) {
+            Some(frame) => {
+                frame.encode(&mut right);
+                frame.len()
+            }
+            None => {
+                right.extend(rest.first());
+                1
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    right
+}
+
+/// The bytes with the checksum behind `head` bytes that the head of a file or a group should have, and a group's body the one that
+/// its head should name.
+fn with_right_head(bytes: &[u8], head: usize) -> Vec<u8> {
+    let mut right = bytes.to_vec();
+    let mut put = |at: usize, crc: Option<u32>| {
+        if let (Some(crc), Some(field)) = (crc, right.get_mut(at..at.saturating_add(4))) {
+            field.copy_from_slice(&crc.to_le_bytes());
+        }
+        right.get(..head).map(crc32fast::hash)
+    };
+    let length = u64_at(bytes, 24).and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let body = GROUP_HEADER.checked_add(length).and_then(|end| bytes.get(GROUP_HEADER..end));
+    let former = u32_at(bytes, 32).unwrap_or_default();
+    let crc = put(36, body.filter(|_| head == 60).map(|body| body_crc(former, &[body])));
+    put(head, crc);
+    right
+}
+
+fn read(bytes: &[u8]) {
     let mut covered = 0;
     for piece in Walk::over(bytes) {
         let at = match piece {
@@ -41,10 +96,8 @@ pub fn records(bytes: &[u8]) {
         }
     }
     if let Some(group) = Group::decode(bytes) {
-        assert_eq!(
-            Some(group.encode().as_slice()),
-            bytes.get(..group.encode().len()).filter(|head| zeros(head))
-        );
+        let head = bytes.get(..GROUP_HEADER).filter(|head| zeros(head));
+        assert!(head.is_none_or(|head| head == group.encode()));
         assert!(group.body(bytes).is_none_or(|body| body.len() as u64 == group.length));
         assert!(group.end(START) > START);
     }
@@ -80,6 +133,75 @@ pub fn rows(bytes: &[u8]) {
     assert_eq!(SubjectRow::decode(1, b"a.c", &subject), None, "a row of another subject");
 }
 
+/// Puts rows into the database on this disk, as the bytes say: table, log and two lengths choose a row, until they end. A row that
+/// is there is changed from one place on, so that most of it stays what it was. The checksums are right.
+///
+/// # Panics
+/// When the disk holds no database.
+pub fn put_rows(disk: &Simulated, bytes: &[u8]) {
+    let shelf = Shelf::open(Arc::new(disk.clone()), 1 << 20).expect("a database");
+    try_to_put(&shelf, bytes).expect("the disk works");
+}
+
+fn try_to_put(shelf: &Shelf, bytes: &[u8]) -> Result<(), ShelfError> {
+    let transaction = shelf.database().begin_write()?;
+    let mut rest = bytes;
+    while let Some((head, tail)) = rest.split_at_checked(5) {
+        let [table, log, key, at, length] = *head else { break };
+        let (new, tail) = tail.split_at_checked(usize::from(length & 0x3f)).unwrap_or((tail, &[]));
+        rest = tail;
+        let (log, at) = (u32::from(log & 3), usize::from(at & 0x7f));
+        let seq = u64::from(key);
+        // `sum` covers what the row is sealed with, when it has a checksum of its own.
+        let change = |old: &[u8], sum: usize| {
+            let mut body = old.get(..old.len().saturating_sub(sum)).unwrap_or_default().to_vec();
+            body.resize(body.len().max(at), 0);
+            let end = body.len().min(at.saturating_add(new.len()));
+            body.splice(at..end, new.iter().copied());
+            body
+        };
+        macro_rules! put {
+            ($table:ident, $key:expr, $sealed:expr) => {{
+                let mut rows = transaction.open_table(table::$table)?;
+                let old = rows.get($key)?.map(|row| row.value().to_vec()).unwrap_or_default();
+                let row: Vec<u8> = $sealed(&old);
+                rows.insert($key, row.as_slice())?;
+            }};
+        }
+        let subject: &[u8] = if key & 1 == 0 { b"a.b" } else { b"a.c" };
+        match table % 7 {
+            0 => put!(LOGS, log, |old: &[u8]| table::sealed(Tag::Log, log, &[], &change(old, 4))),
+            1 => put!(INDEX, (log, seq), |old: &[u8]| table::sealed(
+                Tag::Index,
+                log,
+                &seq.to_le_bytes(),
+                &change(old, 4)
+            )),
+            2 => put!(SUBJECTS, (log, subject), |old: &[u8]| table::sealed(
+                Tag::Subject,
+                log,
+                subject,
+                &change(old, 4)
+            )),
+            3 => put!(ATTRIBUTES, (log, subject), |old: &[u8]| table::sealed(
+                Tag::Attribute,
+                log,
+                subject,
+                &change(old, 4)
+            )),
+            4 => put!(BLOCKS, (log, seq, 0), |old: &[u8]| with_right_records(&change(old, 0))),
+            5 => put!(ROWS, (log, seq, 0), |old: &[u8]| with_right_records(&change(old, 0))),
+            _ => {
+                let to = seq.saturating_add(at as u64);
+                let sealed_key = [seq.to_le_bytes(), to.to_le_bytes()].concat();
+                put!(DAMAGE, (log, seq, to), |_: &[u8]| table::sealed(Tag::Damage, log, &sealed_key, new));
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
 /// Bytes as the body of a group: kind, log, sequence and two lengths choose a record, until they end. The checksums are right.
 #[must_use]
 pub fn body_of(bytes: &[u8]) -> Vec<u8> {
@@ -113,11 +235,17 @@ pub fn body_of(bytes: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Puts a group with this body behind the last one of the journal's first file.
+/// The name of the journal's first file.
+#[must_use]
+pub fn journal_name() -> String {
+    file_name(1)
+}
+
+/// Puts a group with this body behind the last one of the journal's first file. Returns where its body lies.
 ///
 /// # Panics
 /// When the disk holds no journal with room for it.
-pub fn append_group(disk: &Simulated, body: &[u8]) {
+pub fn append_group(disk: &Simulated, body: &[u8]) -> usize {
     let file = disk.open(&file_name(1), false).expect("a journal");
     let length = usize::try_from(file.len().expect("a length")).expect("it fits");
     let mut bytes = vec![0; length];
@@ -139,5 +267,7 @@ pub fn append_group(disk: &Simulated, body: &[u8]) {
     };
     assert!(group.end(at) <= length as u64, "room for the group");
     file.write_at(at, &group.encode()).expect("it is written");
-    file.write_at(at + group.encode().len() as u64, body).expect("it is written");
+    let behind = at + group.encode().len() as u64;
+    file.write_at(behind, body).expect("it is written");
+    usize::try_from(behind).expect("it fits")
 }

@@ -151,25 +151,26 @@ fn apply(
 
 /// Takes a record into account; a gap before it may be a loss.
 fn note(frame: &Frame<'_>, is_doubted: bool, last_seqs: &mut BTreeMap<u32, u64>, losses: &mut Vec<Loss>) {
+    let before = frame.seq.saturating_sub(1);
     match frame.kind {
         Kind::Message | Kind::Skip => {
-            let last = last_seqs.entry(frame.log).or_insert(frame.seq - 1);
-            if is_doubted && frame.kind == Kind::Message && frame.seq > *last + 1 {
+            let last = last_seqs.entry(frame.log).or_insert(before);
+            if is_doubted && frame.kind == Kind::Message && before > *last {
                 losses.push(Loss {
                     log: frame.log,
                     first: *last + 1,
-                    last: frame.seq - 1,
+                    last: before,
                     what: format!("lost in the journal before sequence {}", frame.seq),
                 });
             }
             *last = frame.seq.max(*last);
         }
         Kind::Create => {
-            last_seqs.insert(frame.log, frame.seq - 1);
+            last_seqs.insert(frame.log, before);
         }
         Kind::Purge => {
             let last = last_seqs.entry(frame.log).or_default();
-            *last = (*last).max(frame.seq - 1);
+            *last = (*last).max(before);
         }
         Kind::Remove | Kind::Drop | Kind::Set | Kind::Unset | Kind::Reserve => {}
     }

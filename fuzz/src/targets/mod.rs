@@ -4,4 +4,6 @@ pub mod api;
 pub mod decode;
 pub mod events;
 pub mod journal;
+pub mod rows;
 pub mod session;
+mod store;

@@ -122,7 +122,7 @@ impl Block {
                         block.broken.push((expected, frame.seq - 1));
                     }
                     is_broken = false;
-                    expected = frame.seq + 1;
+                    expected = frame.seq.saturating_add(1);
                     #[expect(clippy::cast_possible_truncation, reason = "a record is below 4 GiB")]
                     block.records.push((frame.seq, at.start as u32, at.len() as u32));
                 }
@@ -135,6 +135,9 @@ impl Block {
         block
     }
 }
+
+/// Most bytes that are made room for before a block is read.
+const AHEAD_MAX: usize = 8 << 20;
 
 /// The reader's side of redb, with a small cache of decoded blocks.
 #[derive(Debug)]
@@ -165,7 +168,9 @@ impl Library {
                 let database = self.shelf.database();
                 let transaction = database.begin_read()?;
                 let blocks = transaction.open_table(BLOCKS)?;
-                let mut bytes = Vec::with_capacity(usize::try_from(meta.stored).unwrap_or_default());
+                // Longer ones grow: memory that is not there for what a row merely says would end the process.
+                let ahead = usize::try_from(meta.stored).unwrap_or(AHEAD_MAX).min(AHEAD_MAX);
+                let mut bytes = Vec::with_capacity(ahead);
                 for part in 0..meta.parts {
                     match blocks.get((log, first, part))? {
                         Some(value) => bytes.extend_from_slice(value.value()),
