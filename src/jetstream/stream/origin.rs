@@ -5,6 +5,8 @@
 //! The position of a source is an attribute staged together with the messages it stands for, so that a restart neither
 //! loses nor repeats one; the position of a mirror is its own last sequence.
 
+use std::mem::{Discriminant, discriminant};
+
 use bytes::Bytes;
 use weir_protocol::jetstream::error::{self, ApiError};
 use weir_protocol::jetstream::publish::STREAM_SOURCE;
@@ -38,6 +40,18 @@ const SOURCE_KEY: &[u8] = b"source/";
 #[derive(Debug, Default)]
 pub(in crate::jetstream) struct Mirror {
     contact: Contact,
+    /// Why it cannot be kept how far the origin is; said already.
+    unkept: Option<Discriminant<StageError>>,
+}
+
+impl Mirror {
+    /// Whether this outcome is a failure of another kind than the one before. A store that takes no more is asked again
+    /// with each message.
+    fn fails_anew<T>(&mut self, outcome: &Result<T, StageError>) -> bool {
+        let kind = outcome.as_ref().err().map(discriminant);
+        let before = std::mem::replace(&mut self.unkept, kind);
+        kind.is_some() && kind != before
+    }
 }
 
 /// A source and its position.
@@ -243,7 +257,11 @@ impl Stream {
         {
             return;
         }
-        if let Err(error) = context.store.set_attribute(self.log, BEHIND_KEY, &last.to_le_bytes()) {
+        let kept = context.store.set_attribute(self.log, BEHIND_KEY, &last.to_le_bytes());
+        let is_news = self.mirror.as_mut().is_none_or(|mirror| mirror.fails_anew(&kept));
+        if let Err(error) = kept
+            && is_news
+        {
             tracing::warn!(mirror = %self.config.name, %error, "a crash now could lose messages without naming them");
         }
     }
@@ -463,4 +481,29 @@ fn without_steering(headers: &Bytes) -> Bytes {
         return headers.clone();
     }
     header::remove_prefix(&header::remove_prefix(headers, "Nats-Expected-"), "Nats-Batch-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_once_and_again_when_it_is_another() {
+        let failed = |cause: &str| Err::<(), _>(StageError::Failed { cause: cause.to_owned() });
+        let busy = |bytes| Err(StageError::Busy { bytes, limit: 10, cause: String::new() });
+        let cases = [
+            (Ok(()), false),
+            (busy(8), true),
+            (busy(9), false),
+            (failed("full"), true),
+            (failed("full; then: full"), false),
+            (busy(9), true),
+            (Ok(()), false),
+            (busy(9), true),
+        ];
+        let mut mirror = Mirror::default();
+        for (at, (outcome, is_told)) in cases.iter().enumerate() {
+            assert_eq!(mirror.fails_anew(outcome), *is_told, "outcome {at}: {outcome:?}");
+        }
+    }
 }
