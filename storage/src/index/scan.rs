@@ -40,14 +40,20 @@ impl View<'_> {
     }
 }
 
-/// What of a range a scan has not passed yet.
-struct Ahead {
+/// The sequences of a scan, or what of them it has not passed yet, and which way it goes.
+#[derive(Clone, Copy)]
+struct Span {
     low: u64,
     high: u64,
     way: Way,
 }
 
-impl Ahead {
+impl Span {
+    /// What of it lies in `low..=high`.
+    fn within(self, low: u64, high: u64) -> Self {
+        Self { low: self.low.max(low), high: self.high.min(high), ..self }
+    }
+
     /// The scan has come to `seq`. Returns what it passed over on the way there, from and to.
     fn pass(&mut self, seq: u64) -> (u64, u64) {
         match self.way {
@@ -56,6 +62,9 @@ impl Ahead {
         }
     }
 }
+
+/// Is shown each record of a scan, and breaks with what it was looking for.
+type Visit<'v, B> = &'v mut dyn FnMut(&View<'_>) -> ControlFlow<B>;
 
 /// Where records are read from.
 #[derive(Clone, Copy)]
@@ -125,18 +134,18 @@ impl Log {
         low: u64,
         high: u64,
         way: Way,
-        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+        visit: Visit<'_, B>,
     ) -> Result<Option<B>, ReadError> {
-        let (low, high) = (low.max(self.first_seq), high.min(self.last_seq));
+        let span = Span { low, high, way }.within(self.first_seq, self.last_seq);
         if self.lost.is_empty() {
-            return self.scan_all(source, low, high, way, visit);
+            return self.scan_all(source, span, visit);
         }
-        let mut ahead = Ahead { low, high, way };
+        let mut ahead = span;
         let lost_in = |(low, high)| match way {
             Way::Up => self.lost.within(low, high).next(),
             Way::Down => self.lost.within(low, high).last(),
         };
-        let found = self.scan_all(source, low, high, way, &mut |view| {
+        let found = self.scan_all(source, span, &mut |view| {
             if let Some((first, last)) = lost_in(ahead.pass(view.frame.seq)) {
                 return ControlFlow::Break(Err(self.damaged(first, last)));
             }
@@ -155,35 +164,26 @@ impl Log {
     fn scan_all<B>(
         &self,
         source: Source<'_>,
-        low: u64,
-        high: u64,
-        way: Way,
-        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+        span: Span,
+        visit: Visit<'_, B>,
     ) -> Result<Option<B>, ReadError> {
-        let found = match way {
-            Way::Up => self.scan_home(source, low, high, way, visit)?,
-            Way::Down => self.scan_tail(source, low, high, way, visit),
+        let found = match span.way {
+            Way::Up => self.scan_home(source, span, visit)?,
+            Way::Down => self.scan_tail(source, span, visit),
         };
         if found.is_some() {
             return Ok(found);
         }
-        match way {
-            Way::Up => Ok(self.scan_tail(source, low, high, way, visit)),
-            Way::Down => self.scan_home(source, low, high, way, visit),
+        match span.way {
+            Way::Up => Ok(self.scan_tail(source, span, visit)),
+            Way::Down => self.scan_home(source, span, visit),
         }
     }
 
     /// What is in memory.
-    fn scan_tail<B>(
-        &self,
-        source: Source<'_>,
-        low: u64,
-        high: u64,
-        way: Way,
-        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
-    ) -> Option<B> {
+    fn scan_tail<B>(&self, source: Source<'_>, span: Span, visit: Visit<'_, B>) -> Option<B> {
         let segments = self.segments(source);
-        for entry in way.over(self.tail.live_within(low, high)) {
+        for entry in span.way.over(self.tail.live_within(span.low, span.high)) {
             if let ControlFlow::Break(found) = visit(&view_at(segments, entry.place)) {
                 return Some(found);
             }
@@ -195,12 +195,11 @@ impl Log {
     fn scan_home<B>(
         &self,
         source: Source<'_>,
-        low: u64,
-        high: u64,
-        way: Way,
-        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
+        span: Span,
+        visit: Visit<'_, B>,
     ) -> Result<Option<B>, ReadError> {
-        let (mut low, mut high) = (low, high.min(self.home_last));
+        let mut span = span.within(0, self.home_last);
+        let Span { low, high, way } = span;
         if low > high || self.is_memory() {
             return Ok(None);
         }
@@ -213,27 +212,26 @@ impl Log {
                 let behind = behind.into_iter().flat_map(|behind| self.blocks.range(behind..=high));
                 for (&first, meta) in way.over(holding.into_iter().chain(behind)) {
                     let block = self.block(source, first, meta)?;
-                    let found =
-                        self.scan_block(&block, low.max(first), high.min(meta.last_seq), way, visit)?;
+                    let found = self.scan_block(&block, span.within(first, meta.last_seq), visit)?;
                     if found.is_some() {
                         return Ok(found);
                     }
                 }
             }
             Layout::Rows => {
-                while low <= high {
+                while span.low <= span.high {
                     let block = match way {
-                        Way::Up => source.library.rows(self.id.0, low, self.home_last)?,
-                        Way::Down => Arc::new(source.library.rows_before(self.id.0, high)?),
+                        Way::Up => source.library.rows(self.id.0, span.low, self.home_last)?,
+                        Way::Down => Arc::new(source.library.rows_before(self.id.0, span.high)?),
                     };
                     let Some((first, last)) = block.bounds() else { break };
-                    let found = self.scan_block(&block, low.max(first), high.min(last), way, visit)?;
+                    let found = self.scan_block(&block, span.within(first, last), visit)?;
                     if found.is_some() {
                         return Ok(found);
                     }
                     match way {
-                        Way::Up => low = last.saturating_add(1),
-                        Way::Down => high = first.saturating_sub(1),
+                        Way::Up => span.low = last.saturating_add(1),
+                        Way::Down => span.high = first.saturating_sub(1),
                     }
                 }
             }
@@ -241,16 +239,9 @@ impl Log {
         Ok(None)
     }
 
-    fn scan_block<B>(
-        &self,
-        block: &Block,
-        low: u64,
-        high: u64,
-        way: Way,
-        visit: &mut dyn FnMut(&View<'_>) -> ControlFlow<B>,
-    ) -> Result<Option<B>, ReadError> {
-        let mut ahead = Ahead { low, high, way };
-        for (seq, whole) in way.over(block.records_within(low, high)) {
+    fn scan_block<B>(&self, block: &Block, span: Span, visit: Visit<'_, B>) -> Result<Option<B>, ReadError> {
+        let (way, mut ahead) = (span.way, span);
+        for (seq, whole) in way.over(block.records_within(span.low, span.high)) {
             if let Some((first, last)) = block.broken_within(ahead.pass(seq), way) {
                 return Err(self.damaged(first, last));
             }
