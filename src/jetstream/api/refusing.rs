@@ -40,7 +40,18 @@ impl Engine {
             ApiCall::StreamDelete(name) => self.free_stream(name, request),
             ApiCall::StreamPurge(name) => self.free_messages(name, request),
             ApiCall::MessageDelete(name) => self.free_message(name, request),
-            _ => None,
+            ApiCall::AccountInfo
+            | ApiCall::StreamCreate(_)
+            | ApiCall::StreamUpdate(_)
+            | ApiCall::ClusterOnly(_)
+            | ApiCall::StreamSnapshot(_)
+            | ApiCall::StreamRestore(_)
+            | ApiCall::ConsumerCreate { .. }
+            | ApiCall::ConsumerDurableCreate { .. }
+            | ApiCall::ConsumerDelete(..)
+            | ApiCall::ConsumerPause(..)
+            | ApiCall::ConsumerUnpin(..)
+            | ApiCall::Unknown => None,
         }
     }
 
