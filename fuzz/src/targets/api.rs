@@ -496,6 +496,10 @@ impl World {
         let streams = list["streams"].as_array().cloned().unwrap_or_default();
         let told = |info: &serde_json::Value| match info["config"]["storage"].as_str() {
             Some("memory") => serde_json::json!([info["config"]]),
+            // A mirror follows its origin, which leaves sequences out when it was in memory.
+            _ if info["config"]["mirror"].is_object() => {
+                serde_json::json!([info["config"], info["state"]["messages"]])
+            }
             _ => serde_json::json!([info["config"], info["state"]["messages"], info["state"]["last_seq"]]),
         };
         streams.iter().map(told).collect()
