@@ -1,7 +1,8 @@
 //! Sockets, connections, tasks: the broker as a server.
 //!
 //! [`Server::start`] opens the listener; [`Server::connect_in_process`] gives a connection over a pipe, which is served by
-//! the same code as one over TCP. Every task belongs to one group, and [`Server::shutdown`] returns when the last has ended.
+//! the same code as one over TCP. Every task belongs to one group, and [`Server::shutdown`] returns when the last has ended. No
+//! peer can put that off: what is written to one, over NATS or HTTP, has a deadline.
 //!
 //! Absent: authentication, permissions, TLS, clustering.
 

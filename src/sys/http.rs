@@ -1,10 +1,16 @@
 //! Serving HTTP/1.1: connections are accepted, requests go to a router, and a peer that dawdles or says too much costs little.
 //!
 //! A connection may be idle, or in the middle of a request's head, for [`HEAD_TIMEOUT`]; what it has begun by then is answered with
-//! 408. At most [`HEAD_BYTES_MAX`] are read ahead of what the router has taken. Bodies are the routes' own to bound.
+//! 408. At most [`HEAD_BYTES_MAX`] are read ahead of what the router has taken. A peer that takes nothing of an answer for
+//! [`TAKE_TIMEOUT`] is closed. Bodies are the routes' own to bound.
+//!
+//! A stop waits [`DRAIN`] for the requests under way, whatever their peers do, and not at all for one whose head has not come.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,9 +18,10 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::task::TaskGroup;
 
@@ -22,10 +29,15 @@ use super::task::TaskGroup;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head in bytes, and most that is read ahead of a body. A longer head is answered with 431.
 pub const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Longest an answer may wait for its peer to take anything of it.
+pub const TAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest the requests under way are waited for at the end.
+pub const DRAIN: Duration = Duration::from_secs(5);
 /// Rest after a connection could not be accepted: the process has as many files open as it may, most often.
 const REST: Duration = Duration::from_secs(1);
 
-/// Serves what comes to the listener until `stopped`, then the requests under way to their end. Dropped before, it drops them.
+/// Serves what comes to the listener until `stopped`, then the requests under way to their end, or for [`DRAIN`]. Dropped before,
+/// it drops them.
 pub async fn serve(listener: TcpListener, router: Router, stopped: impl Future<Output = ()> + Send) {
     let connections = TaskGroup::default();
     let stop = watch::Sender::new(());
@@ -48,29 +60,58 @@ pub async fn serve(listener: TcpListener, router: Router, stopped: impl Future<O
         () = accept => {}
     }
     drop(listener);
+    drain(connections, stop).await;
+}
+
+/// Has the connections end, those that take longer than [`DRAIN`] unanswered.
+async fn drain(connections: TaskGroup, stop: watch::Sender<()>) {
     stop.send_replace(());
-    connections.ended().await;
+    let mut ended = pin!(connections.ended());
+    if timeout(DRAIN, &mut ended).await.is_err() {
+        drop(stop);
+        ended.await;
+    }
 }
 
 /// Serves one connection to its end. `stop` lets the request under way be the last one; its sender dropped ends it at once.
-async fn serve_connection<I>(io: I, router: Router, mut stop: watch::Receiver<()>)
+async fn serve_connection<I>(io: I, router: Router, stop: watch::Receiver<()>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stopped = stop.clone();
+    tokio::select! {
+        () = converse(io, router, stop) => {}
+        // Only the end of the sender ends this.
+        _ = stopped.wait_for(|()| false) => {}
+    }
+}
+
+async fn converse<I>(io: I, router: Router, mut stop: watch::Receiver<()>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request| Box::pin(router.call(request)));
+    let requested = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        requested.store(true, Ordering::Relaxed);
+        Box::pin(router.call(request))
+    });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Taken::new(io)), service);
     let ended = loop {
         tokio::select! {
+            biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
-            changed = stop.changed() => match changed {
-                Ok(()) => std::pin::Pin::new(&mut connection).graceful_shutdown(),
-                Err(_) => return,
-            },
+            Ok(()) = stop.changed() => {
+                // A graceful shutdown waits for the rest of a first head.
+                if !requested.load(Ordering::Relaxed) {
+                    return;
+                }
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
     let parts = connection.into_parts();
@@ -82,8 +123,72 @@ where
         }
         io.shutdown().await
     };
-    // An error is the end of the connection too; who does not take the answer is not waited for.
-    drop(tokio::time::timeout(HEAD_TIMEOUT, pin!(last)).await);
+    // An error is the end of the connection too.
+    drop(last.await);
+}
+
+/// A socket whose peer has to take what is written: after [`TAKE_TIMEOUT`] without a byte taken, writing is an error.
+struct Taken<I> {
+    io: I,
+    /// When it is too late; `None` while nothing waits for the peer.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl<I: Unpin> Taken<I> {
+    fn new(io: I) -> Self {
+        Self { io, late: None }
+    }
+
+    /// What `write` comes to, in time.
+    fn in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut I>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(written) = write(Pin::new(&mut self.io), cx) {
+            self.late = None;
+            return Poll::Ready(written);
+        }
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + TAKE_TIMEOUT)));
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Taken<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Taken<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.in_time(cx, |io, cx| io.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.in_time(cx, |io, cx| io.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(cx, |io, cx| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(cx, |io, cx| io.poll_shutdown(cx))
+    }
 }
 
 /// The answer to a head that does not end.
@@ -99,25 +204,46 @@ fn late_head() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::routing::get;
+    use axum::body::Bytes;
+    use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
-    use tokio::time::Instant;
 
     use crate::sys::task;
 
+    /// Longer than anything that is waited for.
+    const FOREVER: Duration = Duration::from_secs(3600);
+
+    fn router() -> Router {
+        let large = || async { "x".repeat(1 << 20) };
+        let slow = || async {
+            tokio::time::sleep(HEAD_TIMEOUT * 2).await;
+            "at last"
+        };
+        let router = Router::new().route("/", get(async || "hello"));
+        router
+            .route("/large", get(large))
+            .route("/slow", get(slow))
+            .route("/body", post(async |_: Bytes| "taken"))
+    }
+
     /// A client whose connection is served, and what ends it.
     fn connect() -> (DuplexStream, watch::Sender<()>) {
-        let router = Router::new().route("/", get(async || "hello")).route(
-            "/slow",
-            get(async || {
-                tokio::time::sleep(HEAD_TIMEOUT * 2).await;
-                "at last"
-            }),
-        );
         let (client, server) = duplex(1 << 20);
         let stop = watch::Sender::new(());
-        drop(task::spawn(serve_connection(server, router, stop.subscribe())));
+        drop(task::spawn(serve_connection(server, router(), stop.subscribe())));
         (client, stop)
+    }
+
+    /// How long the end of everything takes after a client has said this, without reading, and a second has passed.
+    async fn drained(said: &str) -> Duration {
+        let (connections, stop) = (TaskGroup::default(), watch::Sender::new(()));
+        let (mut client, server) = duplex(1 << 10);
+        drop(connections.starter().spawn(serve_connection(server, router(), stop.subscribe())));
+        client.write_all(said.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begin = Instant::now();
+        timeout(FOREVER, drain(connections, stop)).await.expect("it ends");
+        begin.elapsed()
     }
 
     /// Everything that comes until the connection is closed, and when that is.
@@ -207,5 +333,44 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(stop);
         assert_eq!(rest(&mut client).await, (String::new(), Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_closed() {
+        let (mut client, server) = duplex(1 << 10);
+        let stop = watch::Sender::new(());
+        let served = task::spawn(serve_connection(server, router(), stop.subscribe()));
+        client.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut some = [0; 2000];
+        for _ in 0..5 {
+            // Slow, but it goes on.
+            tokio::time::sleep(TAKE_TIMEOUT - Duration::from_secs(1)).await;
+            client.read_exact(&mut some).await.unwrap();
+        }
+        assert!(!served.is_finished());
+        let begin = Instant::now();
+        timeout(FOREVER, served).await.expect("it ends").unwrap();
+        assert!(about(begin.elapsed(), TAKE_TIMEOUT), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_no_request_that_has_not_come() {
+        for said in ["", "G", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "] {
+            assert_eq!(drained(said).await, Duration::ZERO, "{said:?}");
+        }
+        // The same after a request.
+        let whole = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert_eq!(drained(&format!("{whole}GET / HTT")).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_only_so_long_for_a_peer() {
+        let deaf = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let half = "POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf";
+        let slow = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for said in [deaf, half, slow] {
+            let span = drained(said).await;
+            assert!(about(span, DRAIN), "{said:?}: {span:?}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::jetstream::driver::StoreHealth;
 use crate::sys::http;
 use query::{BadQuery, Query};
 
-/// Serves the pages until `stopped`, and the requests that came before to their end.
+/// Serves the pages until `stopped`, and the requests that came before to their end, or for [`http::DRAIN`].
 pub(super) async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,

@@ -12,7 +12,6 @@ mod strict;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -39,9 +38,6 @@ use crate::sys::random::Random;
 use crate::sys::task;
 use answer::Answer;
 pub(super) use body::BodyBudget;
-
-/// Longest the open connections are waited for at the end.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// How HTTP is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,11 +129,11 @@ impl Http {
         self.address
     }
 
-    /// Takes no more requests and waits for those under way, some seconds at most.
+    /// Takes no more requests and waits for those under way, [`http::DRAIN`] at most.
     pub(super) async fn stop(mut self) {
         self.stop.send_replace(true);
-        if tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
-            self.server.abort();
+        if let Err(error) = (&mut self.server).await {
+            tracing::error!(%error, "serving HTTP failed");
         }
     }
 }
