@@ -1,7 +1,8 @@
 //! Delivery of a run: consecutive messages of one publisher to the same subscribers.
 //!
-//! Subscribers are the outer loop, messages the inner one, so that a run costs one lock per subscriber. The order of
-//! messages from one publisher to one subscription is kept. A delivery that a subscriber refuses (it has ended, its limit
+//! Subscribers are the outer loop, messages the inner one, so that a run costs one lock per subscriber; but where a connection
+//! has several of the subscriptions, each message goes to all of them before the next. The order of messages from one
+//! publisher to one connection is kept. A delivery that a subscriber refuses (it has ended, its limit
 //! is reached, it wants no echo) goes nowhere, or to the next member of the queue group.
 //!
 //! Writers are woken and sinks flushed by [`Delivery::flush`], once for all runs of a read chunk. Between a delivery and
@@ -77,16 +78,26 @@ impl Delivery {
     /// Delivers `run` to everybody in `matches`. What became of each message is told by [`taken`](Self::taken).
     pub(crate) fn deliver(&mut self, broker: &Broker, matches: &Matches, run: &Run<'_>) {
         self.taken.clear();
-        self.taken.resize(run.messages.len(), !matches.internal.is_empty() && !run.messages.is_empty());
+        self.taken.resize(run.messages.len(), !matches.internal.is_empty());
+        if matches.overlap {
+            for index in 0..run.messages.len() {
+                self.deliver_part(broker, matches, run, index..index + 1);
+            }
+        } else {
+            self.deliver_part(broker, matches, run, 0..run.messages.len());
+        }
+    }
+
+    fn deliver_part(&mut self, broker: &Broker, matches: &Matches, run: &Run<'_>, part: Range<usize>) {
         for subscription in &matches.plain {
-            let accepted = self.deliver_to(broker, subscription, run, 0..run.messages.len());
-            self.taken[..accepted].fill(true);
+            let accepted = self.deliver_to(broker, subscription, run, part.clone());
+            self.taken[part.start..][..accepted].fill(true);
         }
         for (_, members) in &matches.queues {
-            self.deliver_to_group(broker, members, run);
+            self.deliver_to_group(broker, members, run, part.clone());
         }
         for internal in &matches.internal {
-            for index in 0..run.messages.len() {
+            for index in part.clone() {
                 internal.sink.push(run.internal_message(index));
             }
             if !self.sinks.iter().any(|sink| Arc::ptr_eq(sink, &internal.sink)) {
@@ -124,19 +135,25 @@ impl Delivery {
     }
 
     /// Gives each message to one member of the group: a random one, or the next that takes it.
-    fn deliver_to_group(&mut self, broker: &Broker, members: &[Arc<Subscription>], run: &Run<'_>) {
+    fn deliver_to_group(
+        &mut self,
+        broker: &Broker,
+        members: &[Arc<Subscription>],
+        run: &Run<'_>,
+        part: Range<usize>,
+    ) {
         if let [only] = members {
-            let accepted = self.deliver_to(broker, only, run, 0..run.messages.len());
-            self.taken[..accepted].fill(true);
+            let accepted = self.deliver_to(broker, only, run, part.clone());
+            self.taken[part.start..][..accepted].fill(true);
             return;
         }
         let mut chosen = std::mem::take(&mut self.chosen);
         let mut refused = std::mem::take(&mut self.refused);
-        let mut used = Vec::with_capacity(members.len().min(run.messages.len()));
+        let mut used = Vec::with_capacity(members.len().min(part.len()));
         if chosen.len() < members.len() {
             chosen.resize_with(members.len(), Vec::new);
         }
-        for index in 0..run.messages.len() {
+        for index in part {
             let member = self.random_below(broker, members.len());
             if chosen[member].is_empty() {
                 used.push(member);

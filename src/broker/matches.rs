@@ -30,6 +30,8 @@ pub(crate) struct Matches {
     /// One member of each group gets the message.
     pub(crate) queues: Vec<Group<Arc<Subscription>>>,
     pub(crate) internal: Vec<Arc<InternalSubscription>>,
+    /// Some connection has more than one of these subscriptions.
+    pub(crate) overlap: bool,
 }
 
 /// Subjects a cache holds before it is emptied.
@@ -43,6 +45,19 @@ impl Matches {
         self.plain.clear();
         self.queues.clear();
         self.internal.clear();
+        self.overlap = false;
+    }
+
+    /// Whether some connection is in there more than once.
+    fn overlaps(&self) -> bool {
+        let queued = self.queues.iter().flat_map(|(_, members)| members);
+        let peers = self.plain.iter().chain(queued).map(|subscription| subscription.peer.id);
+        if peers.clone().nth(1).is_none() {
+            return false;
+        }
+        let mut peers: Vec<_> = peers.collect();
+        peers.sort_unstable();
+        peers.windows(2).any(|pair| pair[0] == pair[1])
     }
 
     /// Whether exactly the same subscriptions are in both.
@@ -80,6 +95,7 @@ impl Matches {
             }
             ControlFlow::Continue(())
         });
+        self.overlap = self.overlaps();
     }
 }
 
@@ -97,9 +113,13 @@ pub(crate) struct MatchCache {
 }
 
 impl MatchCache {
-    /// Forgets what was made under another generation, and everything if it is full. Ends the life of every [`Audience`].
-    pub(crate) fn renew(&mut self, generation: u64) {
-        if self.generation != generation {
+    /// Forgets what was made under an earlier generation, and everything if it is full: this ends the life of every
+    /// [`Audience`]. False, and nothing is done, when `generation` itself is an earlier one.
+    pub(crate) fn renew(&mut self, generation: u64) -> bool {
+        if self.generation > generation {
+            return false;
+        }
+        if self.generation < generation {
             // An idle connection's cache gives its memory back, a busy one's would only ask for it again.
             self.by_subject.clear();
             self.by_subject.shrink_to(64);
@@ -109,6 +129,7 @@ impl MatchCache {
             self.by_subject.clear();
             self.audiences.clear();
         }
+        true
     }
 
     /// The match of `subject`, if known.

@@ -4,7 +4,8 @@
 //! of the server's own parts, which publish through [`Broker::publish`] and listen as [`InternalSink`]s. Delivery happens on
 //! the publisher's thread and ends in outboxes and sinks; nothing here waits, reads a clock or knows a socket.
 //!
-//! Locks are leaves: none is held while another is taken, and none while a sink or a watcher is called.
+//! Locks are leaves: none is held while another is taken, and none while a sink or a watcher is called; but for those of the
+//! server's publishers, which nobody waits for.
 
 mod delivery;
 mod interest;
@@ -128,8 +129,8 @@ impl Broker {
         found
     }
 
-    /// Lets `sink` listen on `filter`, a valid subject filter; Internal subscribers count
-    /// as takers of a message (no 503 is sent), not as interest.
+    /// Lets `sink` listen on `filter`, a valid subject filter. Internal subscribers count as takers of a message (no 503 is
+    /// sent), not as interest.
     pub fn subscribe_internal(&self, filter: &[u8], sink: Arc<dyn InternalSink>) -> InternalSub {
         let id = self.insert(filter, None, |_| Target::Internal(Arc::new(InternalSubscription { sink })));
         InternalSub { broker: self.clone(), id, filter: filter.into() }
@@ -269,19 +270,19 @@ impl Broker {
     fn shared_matches(&self, generation: u64, subject: &[u8]) -> Arc<Matches> {
         let shared = || {
             let mut shared = self.0.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            shared.renew(generation);
-            shared
+            shared.renew(generation).then_some(shared)
         };
+        if let Some(shared) = shared()
+            && let Some(audience) = shared.find(subject)
         {
-            let shared = shared();
-            if let Some(audience) = shared.find(subject) {
-                return Arc::clone(shared.matches(audience));
-            }
+            return Arc::clone(shared.matches(audience));
         }
         let mut matches = Matches::default();
         self.matches(subject, &mut matches);
-        let mut shared = shared();
-        let audience = shared.keep(subject, Arc::new(matches));
+        let matches = Arc::new(matches);
+        // Others may have gone on to a later generation.
+        let Some(mut shared) = shared() else { return matches };
+        let audience = shared.keep(subject, matches);
         Arc::clone(shared.matches(audience))
     }
 

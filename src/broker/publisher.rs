@@ -49,7 +49,8 @@ impl Publisher {
         let Some(first) = messages.first() else { return };
         // Read before matching: a match made while the sublist changes is then thrown away the next time.
         let generation = self.broker.generation();
-        self.cache.renew(generation);
+        // A generation that was read once is never read as an earlier one later.
+        let _ = self.cache.renew(generation);
         let mut audience = self.audience(generation, first.subject);
         let mut from = 0;
         for (at, pair) in (1..).zip(messages.windows(2)) {
@@ -131,6 +132,7 @@ mod tests {
 
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
+    use weir_protocol::error::ClosedReason;
 
     use super::*;
     use crate::broker::outbox::Work;
@@ -146,22 +148,32 @@ mod tests {
         }
     }
 
-    /// What five connections and a part of the server get of messages on `subjects`, so many at a time.
+    /// What connections and a part of the server get of messages on `subjects`, so many at a time; and what the publisher is told.
     async fn delivered(subjects: &[&[u8]], together: usize) -> (Vec<Vec<u8>>, Vec<Bytes>) {
         let broker = Broker::new(Random::from_seed(1));
         let connect =
             || broker.connect(ConnectionInfo { id: broker.next_id(), ..ConnectionInfo::default() }, 1 << 20);
-        let filters: [&[u8]; 5] = [b">", b"a.*", b"a.x", b"_INBOX.*", b"b.>"];
-        let peers = filters.map(|filter| {
+        let filters: [&[&[u8]]; 6] =
+            [&[b">"], &[b"a.*", b"a.x", b">"], &[b"a.x"], &[b"_INBOX.*"], &[b"b.>"], &[b"a.z"]];
+        let mut peers = Vec::from(filters.map(|filters| {
             let peer = connect();
-            let queue = (filter == b"b.>").then_some(&b"group of one"[..]);
-            broker.subscribe(&peer, filter, queue, b"1");
+            for (sid, filter) in filters.iter().enumerate() {
+                let queue = (*filter == b"b.>").then_some(&b"group of one"[..]);
+                broker.subscribe(&peer, filter, queue, sid.to_string().as_bytes());
+            }
             peer
-        });
-        broker.unsubscribe(&peers[2], b"1", 20);
+        }));
+        broker.unsubscribe(&peers[2], b"0", 20);
+        broker.unsubscribe(&peers[0], b"0", 100);
+        broker.unsubscribe(&peers[1], b"2", 100);
+        peers[5].outbox.close(ClosedReason::ClientClosed, false);
         let recorder = Arc::new(Recorder::default());
         let _internal = broker.subscribe_internal(b"a.y", Arc::clone(&recorder) as _);
-        let mut publisher = Publisher::new(broker.clone(), connect(), false);
+        let own = connect();
+        own.agree(true, true);
+        broker.subscribe(&own, b"answer", None, b"0");
+        let mut publisher = Publisher::new(broker.clone(), Arc::clone(&own), true);
+        peers.push(own);
         let chunk = Bytes::from(subjects.concat());
         let mut at = 0;
         let messages: Vec<_> = subjects
@@ -205,11 +217,8 @@ mod tests {
                 (0..200).map(|_| SUBJECTS[random.random_range(..SUBJECTS.len())]).collect();
             let one_by_one = delivered(&subjects, 1).await;
             for together in [2, 7, 200] {
-                assert_eq!(
-                    delivered(&subjects, together).await,
-                    one_by_one,
-                    "seed {seed}, {together} together"
-                );
+                let same = delivered(&subjects, together).await == one_by_one;
+                assert!(same, "seed {seed}, {together} together");
             }
         }
     }

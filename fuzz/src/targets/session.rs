@@ -11,7 +11,7 @@ use weir::server::{Config, Limits, Server};
 use weir::sys::clock::ManualClock;
 use weir::sys::random::Random;
 use weir_protocol::decode::{ClientDecoder, ServerDecoder};
-use weir_protocol::op::{ClientOp, Message, ServerOp};
+use weir_protocol::op::{ClientOp, ServerOp};
 
 const CONTROL_LINE: usize = 256;
 const PAYLOAD: usize = 1024;
@@ -47,26 +47,20 @@ fn groups(mut bytes: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
     groups
 }
 
-/// What was said, in order; but messages between two other operations by subscription, each in order: a run of messages on one subject
-/// is delivered to one subscription after the other, and where a run ends depends on the cuts. So does which member of a queue group
-/// has a message, which is nobody's to know.
+/// What was said, in order. Which member of a queue group has a message depends on the cuts, and is nobody's to know.
 fn said(bytes: &[u8], groups: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<String> {
     let mut decoder = ServerDecoder::new();
     let (mut told, mut at) = (Vec::new(), 0);
-    let mut messages: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
-    while let Some((op, taken)) = decoder.decode(&bytes[at..]).expect("what a server says is the protocol") {
+    while let Some((mut op, taken)) =
+        decoder.decode(&bytes[at..]).expect("what a server says is the protocol")
+    {
         at += taken;
-        if let ServerOp::Msg(message) = &op {
-            let sid = groups.get(message.sid).map_or(message.sid, Vec::as_slice);
-            let told = format!("{:?}", Message { sid, ..*message });
-            messages.entry(sid.to_vec()).or_default().push(told);
-        } else {
-            told.extend(std::mem::take(&mut messages).into_values().flatten());
-            told.push(format!("{op:?}"));
+        if let ServerOp::Msg(message) = &mut op {
+            message.sid = groups.get(message.sid).map_or(message.sid, Vec::as_slice);
         }
+        told.push(format!("{op:?}"));
     }
     assert_eq!(at, bytes.len(), "the last operation is whole");
-    told.extend(messages.into_values().flatten());
     told
 }
 

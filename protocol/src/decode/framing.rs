@@ -92,7 +92,9 @@ impl Framing {
         let Some(verb) = verbs.iter().find(|verb| verb.fits(bytes)) else { return Err(unknown(bytes)) };
         // The CR may be the first half of the line end.
         let line = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        self.check(line.get(verb.text.len()..).unwrap_or_default())
+        // The blank that ends a verb is none of its arguments'.
+        let verb = verb.text.len().saturating_add(usize::from(verb.blank));
+        self.check(line.get(verb..).unwrap_or_default())
     }
 
     /// Checks the arguments' length against the limit. Blanks in front do not count, but as the caller has to keep them until
