@@ -28,6 +28,9 @@ use crate::log::{Cost, Record};
 /// Bytes before the subject.
 pub(crate) const HEADER: usize = 36;
 
+/// The highest sequence of a record: the one behind it has to be a number, too.
+pub(crate) const LAST_SEQ: u64 = u64::MAX - 1;
+
 /// What a record is. Numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -149,10 +152,15 @@ impl<'a> Frame<'a> {
         }
         let subject_end = HEADER.checked_add(usize::from(u16_at(whole, 10)?))?;
         let headers_end = subject_end.checked_add(usize::try_from(u32_at(whole, 32)?).ok()?)?;
+        let kind = Kind::from_byte(*whole.get(8)?)?;
+        let seq = u64_at(whole, 16)?;
+        if kind == Kind::Message && seq > LAST_SEQ {
+            return None;
+        }
         Some(Self {
-            kind: Kind::from_byte(*whole.get(8)?)?,
+            kind,
             log: u32_at(whole, 12)?,
-            seq: u64_at(whole, 16)?,
+            seq,
             time: i64::from_le_bytes(array(whole, 24)?),
             subject: whole.get(HEADER..subject_end)?,
             headers: whole.get(subject_end..headers_end)?,

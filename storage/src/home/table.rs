@@ -10,6 +10,7 @@ use redb::TableDefinition;
 
 use crate::field::{array, u32_at, u64_at};
 use crate::log::LogSpec;
+use crate::record::LAST_SEQ;
 
 /// The version this code writes, and the highest it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -125,7 +126,7 @@ impl LogRow {
             messages: u64_at(&body, 20)?,
             bytes: u64_at(&body, 28)?,
             first_seq: u64_at(&body, 36)?,
-            last_seq: u64_at(&body, 44)?,
+            last_seq: u64_at(&body, 44).filter(|seq| *seq <= LAST_SEQ)?,
             first_time: i64_at(&body, 52)?,
             last_time: i64_at(&body, 60)?,
             reserved: u64_at(&body, 68)?,

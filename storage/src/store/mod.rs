@@ -20,7 +20,7 @@ use crate::index::Log;
 use crate::index::scan::Source;
 use crate::journal::format::footprint;
 use crate::log::{LogId, LogSpec, Medium};
-use crate::record::{Frame, HEADER, Kind, encode_runs};
+use crate::record::{Frame, HEADER, Kind, LAST_SEQ, encode_runs};
 use crate::runs;
 use crate::segments::{Place, Segments};
 use crate::worker::{Chunk, Event, Release, Workers};
@@ -145,7 +145,7 @@ impl Store {
     /// should not go backwards: [`Store::seek_time`] searches by halves.
     ///
     /// # Errors
-    /// When the sequence is used, the subject is empty, a part is too long, or nothing can be staged now.
+    /// When the sequence is used or too high, the subject is empty, a part is too long, or nothing can be staged now.
     pub fn append(
         &mut self,
         log: LogId,
@@ -158,6 +158,9 @@ impl Store {
         let entry = self.logs.get(&log).ok_or(StageError::NoSuchLog(log))?;
         if seq <= entry.last_seq {
             return Err(StageError::SequenceUsed { log, seq, last_seq: entry.last_seq });
+        }
+        if seq > LAST_SEQ {
+            return Err(StageError::Invalid("the highest sequence of a record is 2^64 - 2"));
         }
         if subject.is_empty() {
             return Err(StageError::Invalid("a record has a subject"));
