@@ -16,6 +16,7 @@ use crate::error::OpenError;
 use crate::home::load::{self, Loaded};
 use crate::home::shelf::{FILE, Shelf, ShelfError, guarded};
 use crate::home::table::{LOGS, LogRow, VERSION};
+use crate::home::upkeep;
 use crate::home::write::{self, Loss};
 use crate::journal::format::Position;
 use crate::journal::replay::{ReplayError, Stretch, replay};
@@ -45,7 +46,7 @@ pub(crate) fn recover(
     let (batch, losses) = apply(disk, &database, &replayed.stretches)?;
     let written = guarded(|| match write::commit(&database, &batch, replayed.position, &losses) {
         Err(ShelfError { to_mend: Some(log), .. }) => {
-            write::mend(&database, log)?;
+            upkeep::mend(&database, log)?;
             write::commit(&database, &batch, replayed.position, &losses)
         }
         result => result,
@@ -54,7 +55,7 @@ pub(crate) fn recover(
     let mut loaded = load::load(&database).map_err(broken)?;
     if !loaded.to_mend.is_empty() {
         for log in &loaded.to_mend {
-            guarded(|| write::mend(&database, log.0)).map_err(broken)?;
+            guarded(|| upkeep::mend(&database, log.0)).map_err(broken)?;
         }
         loaded = load::load(&database).map_err(broken)?;
     }

@@ -4,4 +4,5 @@ pub(crate) mod load;
 pub(crate) mod read;
 pub(crate) mod shelf;
 pub(crate) mod table;
+pub(crate) mod upkeep;
 pub(crate) mod write;

@@ -92,127 +92,7 @@ pub(crate) fn commit_with(
     }
 }
 
-/// Builds a log's block index, subjects and numbers anew from its records.
-pub(crate) fn mend(database: &Database, log: u32) -> Result<(), ShelfError> {
-    let transaction = begin(database)?;
-    {
-        let mut tables = Tables::open(&transaction)?;
-        let Some(row) = tables.logs.get(log)?.and_then(|value| LogRow::decode(log, value.value())) else {
-            return Err(ShelfError::new(format!("the entry of log {log} is damaged")));
-        };
-        let change = Change::default();
-        let changed = Changed::default();
-        let mut work = Work {
-            log,
-            row,
-            changed,
-            change: &change,
-            subjects: Subjects::default(),
-            touched: BTreeSet::new(),
-        };
-        tables.subjects.retain_in((log, &[][..])..(log.saturating_add(1), &[][..]), |_, _| false)?;
-        tables.index.retain_in((log, 0)..=(log, u64::MAX), |_, _| false)?;
-        let (first_seq, last_seq) = (work.row.first_seq, work.row.last_seq);
-        work.row.messages = 0;
-        work.row.bytes = 0;
-        // Blocks and rows lie alike: part after part, in order of sequence.
-        for is_block in [true, false] {
-            let mut at = 0;
-            loop {
-                let table = if is_block { &tables.blocks } else { &tables.rows };
-                let next = table.range((log, at, 0)..=(log, u64::MAX, u32::MAX))?.next().transpose()?;
-                let Some(first) = next.map(|(key, _)| key.value().1) else { break };
-                let (mut bytes, mut parts) = (Vec::new(), 0);
-                for part in table.range((log, first, 0)..=(log, first, u32::MAX))? {
-                    bytes.extend_from_slice(part?.1.value());
-                    parts += 1;
-                }
-                let stored = bytes.len() as u64;
-                let mut meta =
-                    BlockMeta { last_seq: first, messages: 0, parts, stored, first_time: 0, last_time: 0 };
-                for piece in Walk::of_log(&bytes, log) {
-                    let Piece::Whole(frame, _) = piece else { continue };
-                    if meta.messages == 0 {
-                        meta.first_time = frame.time;
-                    }
-                    meta.messages += 1;
-                    meta.last_seq = frame.seq;
-                    meta.last_time = frame.time;
-                    if frame.seq >= first_seq {
-                        tables.remember(&mut work, &frame)?;
-                    }
-                }
-                if is_block {
-                    tables.index.insert((log, first), meta.encode(log, first).as_slice())?;
-                }
-                let Some(next) = first.checked_add(1) else { break };
-                at = next;
-            }
-        }
-        work.row.last_seq = last_seq;
-        tables.write_subjects(&work)?;
-        tables.logs.insert(log, work.row.encode(log).as_slice())?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Removes a step's worth of what dropped logs left. `true` when there is more.
-pub(crate) fn sweep(database: &Database) -> Result<bool, ShelfError> {
-    const STEP: usize = 512;
-    let transaction = begin(database)?;
-    let more;
-    {
-        let mut dropped = transaction.open_table(DROPPED)?;
-        let first = dropped.first()?.map(|(log, _)| log.value());
-        let Some(log) = first else { return Ok(false) };
-        let mut left = STEP;
-        let mut tables = Tables::open(&transaction)?;
-        for table in [&mut tables.blocks, &mut tables.rows] {
-            for gone in
-                table.extract_from_if((log, 0, 0)..=(log, u64::MAX, u32::MAX), |_, _| true)?.take(left)
-            {
-                gone?;
-                left -= 1;
-            }
-        }
-        for gone in tables.index.extract_from_if((log, 0)..=(log, u64::MAX), |_, _| true)?.take(left) {
-            gone?;
-            left -= 1;
-        }
-        for table in [&mut tables.subjects, &mut tables.attributes] {
-            let mut keys = Vec::new();
-            for row in table.range((log, &[][..])..)?.take(left) {
-                let (key, _) = row?;
-                let (owner, key) = key.value();
-                if owner != log {
-                    break;
-                }
-                keys.push(key.to_vec());
-            }
-            left -= keys.len();
-            for key in keys {
-                table.remove((log, key.as_slice()))?;
-            }
-        }
-        for gone in
-            tables.damage.extract_from_if((log, 0, 0)..=(log, u64::MAX, u64::MAX), |_, _| true)?.take(left)
-        {
-            gone?;
-            left -= 1;
-        }
-        if left > 0 {
-            dropped.remove(log)?;
-            more = dropped.first()?.is_some();
-        } else {
-            more = true;
-        }
-    }
-    transaction.commit()?;
-    Ok(more)
-}
-
-fn begin(database: &Database) -> Result<WriteTransaction, ShelfError> {
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, ShelfError> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_quick_repair(true);
@@ -239,29 +119,29 @@ fn put_meta(
     Ok(())
 }
 
-struct Tables<'t> {
-    logs: Table<'t, u32, &'static [u8]>,
-    attributes: Table<'t, (u32, &'static [u8]), &'static [u8]>,
-    blocks: Table<'t, (u32, u64, u32), &'static [u8]>,
-    index: Table<'t, (u32, u64), &'static [u8]>,
-    rows: Table<'t, (u32, u64, u32), &'static [u8]>,
-    subjects: Table<'t, (u32, &'static [u8]), &'static [u8]>,
-    damage: Table<'t, (u32, u64, u64), &'static [u8]>,
-    dropped: Table<'t, u32, ()>,
+pub(super) struct Tables<'t> {
+    pub(super) logs: Table<'t, u32, &'static [u8]>,
+    pub(super) attributes: Table<'t, (u32, &'static [u8]), &'static [u8]>,
+    pub(super) blocks: Table<'t, (u32, u64, u32), &'static [u8]>,
+    pub(super) index: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) rows: Table<'t, (u32, u64, u32), &'static [u8]>,
+    pub(super) subjects: Table<'t, (u32, &'static [u8]), &'static [u8]>,
+    pub(super) damage: Table<'t, (u32, u64, u64), &'static [u8]>,
+    pub(super) dropped: Table<'t, u32, ()>,
 }
 
 /// One log while it is written.
-struct Work<'a> {
-    log: u32,
-    row: LogRow,
-    changed: Changed,
-    change: &'a Change,
-    subjects: Subjects,
-    touched: BTreeSet<Bytes>,
+pub(super) struct Work<'a> {
+    pub(super) log: u32,
+    pub(super) row: LogRow,
+    pub(super) changed: Changed,
+    pub(super) change: &'a Change,
+    pub(super) subjects: Subjects,
+    pub(super) touched: BTreeSet<Bytes>,
 }
 
 impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, ShelfError> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, ShelfError> {
         Ok(Self {
             logs: transaction.open_table(LOGS)?,
             attributes: transaction.open_table(ATTRIBUTES)?,
@@ -617,7 +497,7 @@ impl<'t> Tables<'t> {
     }
 
     /// A record comes.
-    fn remember(&mut self, work: &mut Work<'_>, frame: &Frame<'_>) -> Result<(), ShelfError> {
+    pub(super) fn remember(&mut self, work: &mut Work<'_>, frame: &Frame<'_>) -> Result<(), ShelfError> {
         if work.row.messages == 0 {
             work.row.first_seq = frame.seq;
             work.row.first_time = frame.time;
@@ -647,7 +527,7 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn write_subjects(&mut self, work: &Work<'_>) -> Result<(), ShelfError> {
+    pub(super) fn write_subjects(&mut self, work: &Work<'_>) -> Result<(), ShelfError> {
         for subject in &work.touched {
             let key = (work.log, subject.as_ref());
             match work.subjects.get(subject) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::batch::Batch;
 use crate::home::load;
 use crate::home::shelf::{Shelf, guarded};
+use crate::home::upkeep;
 use crate::home::write::{self, Report};
 use crate::journal::format::Position;
 use crate::reserve::Reserve;
@@ -208,7 +209,7 @@ impl Mover {
         result.map_err(|error| {
             if let Some(log) = error.to_mend {
                 // An index that cannot be read is built anew from the records; then it is tried again.
-                let _ = guarded(|| write::mend(&database, log));
+                let _ = guarded(|| upkeep::mend(&database, log));
             }
             self.uncertain = written.map(|report| (self.position, report));
             error.to_string()
@@ -218,7 +219,7 @@ impl Mover {
     /// Gives back some space. `true` when there is more.
     pub(super) fn sweep(&mut self) {
         let database = self.shelf.database();
-        let swept = guarded(|| write::sweep(&database));
+        let swept = guarded(|| upkeep::sweep(&database));
         self.must_sweep = matches!(swept, Ok(true));
     }
 }
