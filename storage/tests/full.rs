@@ -285,11 +285,37 @@ fn a_lost_record_does_not_show_although_it_was_to_drive_others_out() {
         let state = field.store.state(field.log).unwrap();
         assert_eq!((state.last_seq, state.messages, state.bytes), (3, 0, 0), "{layout:?}");
         assert_eq!(field.sequences(), [] as [u64; 0], "{layout:?}");
-        assert_eq!(field.store.lost_changes().count(), 0, "{layout:?}");
+        // Records that are kept do not show: whoever asks is told.
+        let lost: Vec<_> = field.store.lost_changes().collect();
+        assert_eq!(lost, [(field.log, None)], "{layout:?}");
         field.disk.heal();
         while field.store.refusing().is_some() {
             field.store.process();
         }
+        assert_eq!(field.store.lost_changes().count(), 0, "{layout:?}");
         assert_eq!(field.sequences(), [1, 2, 3], "{layout:?}: what drove them out is lost");
     }
+}
+
+#[test]
+fn what_a_lost_record_drove_out_is_known_and_what_a_kept_one_did_is_not_in_doubt() {
+    let mut field = Field::new(Layout::Blocks, false);
+    for seq in 1..=3 {
+        if seq == 3 {
+            assert_eq!(field.store.evict(field.log, &[1]), 1);
+        }
+        assert_eq!(field.send(), None);
+    }
+    field.disk.fail(field.disk.attempts()..u64::MAX, ErrorKind::Other);
+    field.store.append(field.other, 2, 0, b"s", b"", b"lost").unwrap();
+    assert_eq!(field.store.evict(field.other, &[1]), 1);
+    assert!(field.send().is_some());
+    assert!(field.store.get(field.other, 1).unwrap().is_none());
+    assert_eq!(field.store.lost_changes().collect::<Vec<_>>(), [(field.other, None)]);
+    assert_eq!(field.sequences(), [2, 3]);
+    field.disk.heal();
+    while field.store.refusing().is_some() {
+        field.store.process();
+    }
+    assert_eq!(field.store.get(field.other, 1).unwrap().map(|record| record.payload), Some("other".into()));
 }

@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// While [`Self::refusing`]: the changes that are lost and still show, each with its log and the key of the attribute,
-    /// `None` for a creation, removal, purge or drop. Appended records that are lost do not show.
+    /// `None` for a creation, removal (by limits too), purge or drop. Appended records that are lost do not show.
     pub fn lost_changes(&self) -> impl Iterator<Item = (LogId, Option<&[u8]>)> {
         let lost = self.refusal.iter().flat_map(|refusal| &refusal.lost);
         lost.map(|staged| (staged.log, staged.key.as_deref()))

@@ -77,7 +77,8 @@ pub struct Store {
     unmoved_limit: u64,
     /// Rises with each failure, so that chunks sealed before it are refused.
     epoch: u64,
-    /// Changes that are not durable yet, appends aside, in order.
+    /// Changes that are not durable yet, appends aside, in order. What limits remove is among them: a lost record may have
+    /// driven out one that is kept.
     staged: VecDeque<Staged>,
     /// Set from a failed write until the store has recovered from it.
     refusal: Option<Refusal>,
@@ -262,6 +263,7 @@ impl Store {
             Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) }
                 .encode_unchecked(&mut self.evictions);
             self.riding.these(log, &present);
+            self.note_staged(log, None);
         }
         self.take(log, &present)
     }
@@ -279,11 +281,13 @@ impl Store {
             return 0;
         }
         let Ok(below) = entry.look_below(source, first_seq) else { return 0 };
+        let removed = entry.remove_below(source, &below);
         if !entry.is_memory() {
             Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
             self.riding.below(log, first_seq);
+            self.note_staged(log, None);
         }
-        entry.remove_below(source, &below)
+        removed
     }
 
     /// Stages an attribute. Log 0 is the store's own scope.

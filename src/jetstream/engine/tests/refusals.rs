@@ -31,6 +31,25 @@ impl World {
         assert!(free(store) <= room.max(40), "{} bytes of room, not {room}", free(store));
     }
 
+    /// The answer to a request, and whether it waits for a seal: while the store refuses, that is 10077 in its place.
+    fn ask_while_refusing(&mut self, subject: &str, body: &str) -> (bool, String) {
+        let reply = self.hand_over(subject, &[], body.as_bytes()).expect("somebody listens");
+        let is_held = self.engine.outputs().take_held().into_iter().map(|held| held.message);
+        let held: Vec<Message> = is_held.filter(|message| message.to == reply).collect();
+        self.take_outputs();
+        let at_once = self.received(&reply);
+        let [answer] = &[held.clone(), at_once].concat()[..] else { panic!("{subject}: no answer, or many") };
+        (!held.is_empty(), String::from_utf8_lossy(&answer.payload).into_owned())
+    }
+
+    /// The store has recovered from a failure: the engine is made anew from it, as the driver does.
+    fn begin_anew(&mut self) {
+        self.engine = Engine::new(config());
+        self.heard.clear();
+        self.engine.restore(self.now, self.store.as_mut().expect("it runs"), &self.interest);
+        self.settle();
+    }
+
     /// Seals what is staged if it is much, as the driver does within a batch of inputs.
     fn seal_much(&mut self) {
         let store = self.store.as_mut().expect("it runs");
@@ -363,6 +382,55 @@ fn what_is_kept_can_be_looked_at_on_a_full_disk() {
     }
 }
 
+/// Loses what is staged: the journal cannot be written.
+fn lose_staged(world: &mut World) {
+    let attempts = world.disk.attempts();
+    world.disk.fail(attempts..u64::MAX, std::io::ErrorKind::StorageFull);
+    let store = world.store.as_mut().expect("it runs");
+    store.seal(Box::new(|sealed| assert!(sealed.is_err())));
+    store.process();
+    assert!(store.refusing().is_some());
+    world.take_outputs();
+    world.sent.clear();
+}
+
+#[test]
+fn a_key_whose_new_value_was_lost_is_not_told_to_be_missing() {
+    let limits = [r#""max_msgs_per_subject":1"#, r#""max_msgs":1"#, r#""max_bytes":80"#];
+    for limit in limits {
+        let mut world = World::new();
+        world.create(&format!(r#"{{"name":"KV","subjects":["kv.>"],"allow_direct":true,{limit}}}"#));
+        world.create(r#"{"name":"CALM","subjects":["calm"]}"#);
+        world.publish("calm", "0");
+        world.publish("kv.k", &"1".repeat(20));
+        world.hand_over("kv.k", &[], "2".repeat(20).as_bytes());
+        assert_eq!(world.contents("KV").len(), 1, "{limit}: the old value is driven out");
+        lose_staged(&mut world);
+        let get = r#"{"last_by_subj":"kv.k"}"#;
+        for (subject, body) in
+            [("$JS.API.STREAM.MSG.GET.KV", get), ("$JS.API.STREAM.INFO.KV", ""), ("$JS.API.STREAM.LIST", "")]
+        {
+            let (is_held, answer) = world.ask_while_refusing(subject, body);
+            assert!(is_held, "{limit}: {subject}: {answer}");
+        }
+        let (is_held, calm) = world.ask_while_refusing("$JS.API.STREAM.INFO.CALM", "");
+        assert!(!is_held && calm.contains(r#""messages":1,"#), "{limit}: {calm}");
+        let reply = world.hand_over("$JS.API.DIRECT.GET.KV.kv.k", &[], b"").expect("somebody listens");
+        world.take_outputs();
+        let answers = world.received(&reply);
+        let [answer] = answers.as_slice() else { panic!("{limit}: {} answers", answers.len()) };
+        let headers = String::from_utf8_lossy(&answer.headers).into_owned();
+        assert!(headers.starts_with("NATS/1.0 500 "), "{limit}: {headers}");
+        world.disk.heal();
+        while world.store().refusing().is_some() {
+            world.store.as_mut().expect("it runs").process();
+        }
+        world.begin_anew();
+        let answer = world.ask("$JS.API.STREAM.MSG.GET.KV", get);
+        assert!(answer.contains(r#""seq":1,"#), "{limit}: {answer}");
+    }
+}
+
 #[test]
 fn space_can_be_freed_on_a_full_disk() {
     let removals = [
@@ -386,7 +454,6 @@ fn space_can_be_freed_on_a_full_disk() {
             "{context}: {answer}"
         );
         assert_eq!(world.store().refusing(), None, "{context}");
-        // As the driver does.
         let (kept, first) = match (subject.contains("PURGE"), body.as_str()) {
             (true, "") => (0, last_seq + 1),
             (true, _) => (1, last_seq),
@@ -395,10 +462,7 @@ fn space_can_be_freed_on_a_full_disk() {
         if subject.contains("PURGE") {
             assert!(answer.contains(&format!(r#""purged":{}"#, last_seq - kept)), "{context}: {answer}");
         }
-        world.engine = Engine::new(config());
-        world.heard.clear();
-        world.engine.restore(world.now, world.store.as_mut().expect("it runs"), &world.interest);
-        world.settle();
+        world.begin_anew();
         world.disk.heal();
         for is_crashed in [false, true] {
             if is_crashed {
