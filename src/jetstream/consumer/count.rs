@@ -70,10 +70,11 @@ impl Consumer {
 
     /// Brings the count up to the last staged record.
     pub(super) fn sync_count(&mut self, view: &View<'_>) -> Result<(), ReadError> {
-        if self.count.stale {
+        let last = view.store.state(view.log).unwrap_or_default().last_seq;
+        // Records that were counted when they were staged are lost where a write failed.
+        if self.count.stale || last < self.count.upto {
             return self.recount(view);
         }
-        let last = view.store.state(view.log).unwrap_or_default().last_seq;
         if last > self.count.upto {
             // What a reset jumped over, or a start beyond the end, is not counted.
             let from = self.count.upto.saturating_add(1).max(self.first_counted());

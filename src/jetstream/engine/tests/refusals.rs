@@ -367,7 +367,9 @@ fn what_is_kept_can_be_looked_at_on_a_full_disk() {
     let get = |seq: u64| format!(r#"{{"seq":{seq}}}"#);
     assert!(ask("$JS.API.STREAM.MSG.GET.S", &get(last_seq)).contains(r#""message":"#));
     assert!(ask("$JS.API.STREAM.MSG.GET.S", &get(last_seq + 1)).contains("10037"), "it was not acknowledged");
-    assert!(ask("$JS.API.CONSUMER.INFO.S.C", "").contains(r#""ack_floor""#));
+    let info = ask("$JS.API.CONSUMER.INFO.S.C", "");
+    assert!(info.contains(r#""ack_floor""#), "{info}");
+    assert!(info.contains(&format!(r#""num_pending":{},"#, last_seq - 2)), "two are delivered: {info}");
     assert!(ask("$JS.API.CONSUMER.NAMES.S", "").contains(r#"["C"]"#));
     assert!(ask("$JS.API.STREAM.NAMES", "").contains(r#"["S"]"#));
     assert!(ask("$JS.API.STREAM.INFO.NONE", "").contains("10059"));
