@@ -50,6 +50,14 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the disk has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { error, .. } if matches!(error.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 /// Why something could not be staged. Nothing of it is staged then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,5 +1,5 @@
 //! Space that is kept for the moment when there is none: a file of zeros, which is given up so that redb can write a removal
-//! on a full disk, and made again once it has written. Nothing is ever read from it. Where it cannot be made, a removal
+//! on a full disk, or recover there, and made again once it has written. Nothing is ever read from it. Where it cannot be made, a removal
 //! has to do with the pages that redb has.
 
 use std::io;
@@ -52,6 +52,11 @@ impl Reserve {
         }
         file.set_len(self.bytes)?;
         file.sync()
+    }
+
+    /// Gives up what an earlier run kept. Whether there was any.
+    pub(crate) fn was_given_up(disk: &Arc<dyn Disk>) -> bool {
+        disk.remove(FILE).is_ok()
     }
 
     /// Gives its space to whoever writes next.

@@ -12,7 +12,9 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use weir_storage::simulated::Simulated;
-use weir_storage::{Cost, Layout, LogId, LogSpec, Medium, Next, Options, Removal, StageError, Store};
+use weir_storage::{
+    Cost, Disk as _, Layout, LogId, LogSpec, Medium, Next, Options, Removal, StageError, Store,
+};
 use workload::options;
 
 fn spec(layout: Layout) -> LogSpec {
@@ -318,4 +320,35 @@ fn what_a_lost_record_drove_out_is_known_and_what_a_kept_one_did_is_not_in_doubt
         field.store.process();
     }
     assert_eq!(field.store.get(field.other, 1).unwrap().map(|record| record.payload), Some("other".into()));
+}
+
+#[test]
+fn a_start_on_a_full_disk_takes_the_room_of_the_reserve() {
+    let room = || {
+        // What was answered is in the journal alone.
+        let mut field = Field::new(Layout::Blocks, false);
+        assert_eq!(field.send(), None);
+        field.options.journal_file_bytes = 256 << 10;
+        let mut field = field.open_again();
+        for _ in 0..60 {
+            assert_eq!(field.send(), None);
+        }
+        field.disk.fill(0);
+        field
+    };
+    let field = room();
+    let answered: Vec<u64> = (1..=field.answered.load(SeqCst)).collect();
+    assert_eq!(field.sequences(), answered);
+    let field = field.open_again();
+    assert_eq!(field.sequences(), answered);
+    // Without it there is no room.
+    let Field { disk, options, store, .. } = room();
+    drop(store);
+    disk.remove("reserve").unwrap();
+    disk.fill(0);
+    let error = Store::open(Arc::new(disk.clone()), options.clone()).unwrap_err().to_string();
+    assert!(error.contains("main.redb") && error.contains("simulated"), "{error}");
+    disk.heal();
+    let store = Store::open(Arc::new(disk), options).unwrap();
+    assert_eq!(store.state(LogId(1)).unwrap().messages, 61, "nothing is lost by that");
 }

@@ -64,7 +64,8 @@ impl fmt::Debug for Options {
 }
 
 impl Store {
-    /// Opens the store in `disk`, recovers it, and starts its two workers.
+    /// Opens the store in `disk`, recovers it, and starts its two workers. Where the disk is too full for that, the reserve is
+    /// given up, and it is tried once more.
     ///
     /// # Errors
     /// When the disk cannot be read or written, or holds something that is not this store's.
@@ -74,8 +75,15 @@ impl Store {
         if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(SECTOR as u64) {
             return Err(OpenError::JournalFileBytes { bytes, least, most });
         }
-        let (shelf, loaded, position) = recover(&disk, options.cache_bytes)?;
         let io = |error| OpenError::Io { file: "the journal".to_owned(), error };
+        let recovered = recover(&disk, options.cache_bytes);
+        let (shelf, loaded, position) = match recovered {
+            // On a full disk the reserve's room may be what is missing.
+            Err(error) if error.is_full() && Reserve::was_given_up(&disk) => {
+                recover(&disk, options.cache_bytes)?
+            }
+            recovered => recovered?,
+        };
         let journal = Journal::open(Arc::clone(&disk), bytes, position).map_err(io)?;
         let (sender, events) = channel();
         let reports = Reports { events: sender, wake: options.wake };
