@@ -444,13 +444,12 @@ fn space_can_be_freed_on_a_full_disk() {
     for (subject, body) in removals {
         let (mut world, last_seq) = full();
         let context = format!("{subject} {body}");
+        if subject.contains("MSG") {
+            // One message may be too little.
+            world.disk.fill(256 << 10);
+        }
         let body = &body.replace("LAST", &last_seq.to_string());
         let answer = world.ask_unsealed(subject, &[], body).expect(&context);
-        if subject.contains("MSG") && is_refused(&answer) {
-            // One message may be too little.
-            assert!(answer.contains("takes no writes"), "{context}: {answer}");
-            continue;
-        }
         assert!(
             answer.contains(r#""success": true"#) || answer.contains(r#""success":true"#),
             "{context}: {answer}"
