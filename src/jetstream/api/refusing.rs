@@ -3,7 +3,8 @@
 //! What is shown is durable: a stream with a lost change that would show is not shown. A removal is handed to the store,
 //! which writes it together with all that was answered or not at all; nothing of it shows in the engine, which is made
 //! anew from the store once that has recovered. Only the plain forms are there: a stream, a message, a purge of everything
-//! or up to a sequence; ids of the removed messages are not kept for the recognition of duplicates. Deliberately absent: an
+//! or up to a sequence; ids of the removed messages are not kept for the recognition of duplicates. A removal that would be
+//! refused anyhow is refused for its own reason. Deliberately absent: an
 //! answer to `$JS.API.INFO`, which tells by its error that JetStream cannot write.
 
 use weir_protocol::jetstream::api::{ApiCall, MessageDeleteRequest, StreamPurgeRequest};
@@ -14,6 +15,7 @@ use super::messages::erased_text;
 use super::streams::{deleted_text, purged_text};
 use super::{Answer, Request};
 use crate::jetstream::engine::Engine;
+use crate::jetstream::stream::config::SEQUENCE_MAX;
 use crate::jetstream::stream::is_in_doubt;
 
 impl Engine {
@@ -68,17 +70,23 @@ impl Engine {
     }
 
     fn free_stream(&mut self, name: &str, request: &mut Request<'_>) -> Option<Answer> {
-        if !request.is_empty() || !self.names.contains_key(name) {
-            return None;
+        match self.find_stream(name) {
+            Ok(id) if request.is_empty() => Some(free(id, Removal::Log, request).map(|()| deleted_text())),
+            // Its deletion is a change that cannot be made now.
+            Err(_) if self.find_offline(name).is_some() => None,
+            _ => self.show_why(&ApiCall::StreamDelete(name), name, request),
         }
-        let freed = self.find_stream(name).and_then(|id| free(id, Removal::Log, request));
-        Some(freed.map(|()| deleted_text()))
     }
 
     fn free_messages(&mut self, name: &str, request: &mut Request<'_>) -> Option<Answer> {
-        let asked: StreamPurgeRequest = request.decode_optional().ok()?.unwrap_or_default();
+        let asked = request.decode_optional::<StreamPurgeRequest>().map(Option::unwrap_or_default);
+        let (Ok(asked), Ok(id)) = (asked, self.find_purgeable(name)) else {
+            return self.show_why(&ApiCall::StreamPurge(name), name, request);
+        };
+        if asked.seq > SEQUENCE_MAX || (asked.seq > 0 && asked.keep > 0) {
+            return self.show_why(&ApiCall::StreamPurge(name), name, request);
+        }
         let is_whole = asked.filter.is_empty() || asked.filter == ">";
-        let id = self.find_purgeable(name).ok()?;
         let state = request.store.state(LogId(id))?;
         if !is_whole || asked.keep > 0 || asked.seq == 1 || asked.seq > state.last_seq {
             return None;
@@ -93,16 +101,20 @@ impl Engine {
     }
 
     fn free_message(&mut self, name: &str, request: &mut Request<'_>) -> Option<Answer> {
-        let asked: MessageDeleteRequest = request.decode().ok()?;
-        let id = self.find_erasable(name).ok()?;
-        match request.store.get(LogId(id), asked.seq) {
-            Ok(Some(_)) => {
-                let freed = free(id, Removal::These(&[asked.seq]), request);
-                Some(freed.map(|()| erased_text()))
-            }
-            // The message is not there, or cannot be read: the usual way says so.
-            Ok(None) | Err(_) => None,
+        if let (Ok(asked), Ok(id)) = (request.decode::<MessageDeleteRequest>(), self.find_erasable(name))
+            && let Ok(Some(_)) = request.store.get(LogId(id), asked.seq)
+        {
+            let freed = free(id, Removal::These(&[asked.seq]), request);
+            return Some(freed.map(|()| erased_text()));
         }
+        // The message is not there, or cannot be read.
+        self.show_why(&ApiCall::MessageDelete(name), name, request)
+    }
+
+    /// The answer to a call that would be refused anyhow: the usual way says why, and changes nothing.
+    fn show_why(&mut self, call: &ApiCall<'_>, name: &str, request: &mut Request<'_>) -> Option<Answer> {
+        let is_in_doubt = self.is_stream_in_doubt(name, request.store);
+        self.show(is_in_doubt, call, request)
     }
 }
 

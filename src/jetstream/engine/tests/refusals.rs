@@ -384,6 +384,48 @@ fn what_is_kept_can_be_looked_at_on_a_full_disk() {
     }
 }
 
+#[test]
+fn what_would_be_refused_anyhow_is_refused_for_its_own_reason_on_a_full_disk() {
+    let mut world = prepared();
+    for name in ["SEALED", "KEPT", "DOUBTED"] {
+        let lower = name.to_lowercase();
+        world.create(&format!(
+            r#"{{"name":"{name}","subjects":["{lower}"],"deny_delete":true,"deny_purge":{}}}"#,
+            name == "KEPT"
+        ));
+        world.publish(&lower, "1");
+    }
+    world.ask(
+        "$JS.API.STREAM.UPDATE.SEALED",
+        r#"{"name":"SEALED","subjects":["sealed"],"sealed":true,"deny_delete":true,"deny_purge":true}"#,
+    );
+    let calls = [
+        ("STREAM.MSG.DELETE.S", r#"{"seq":9000}"#),
+        ("STREAM.MSG.DELETE.S", ""),
+        ("STREAM.MSG.DELETE.S", "{"),
+        ("STREAM.MSG.DELETE.NONE", r#"{"seq":1}"#),
+        ("STREAM.MSG.DELETE.KEPT", r#"{"seq":1}"#),
+        ("STREAM.DELETE.NONE", ""),
+        ("STREAM.DELETE.S", "{}x"),
+        ("STREAM.PURGE.NONE", ""),
+        ("STREAM.PURGE.KEPT", ""),
+        ("STREAM.PURGE.SEALED", ""),
+        ("STREAM.PURGE.S", r#"{"seq":3,"keep":1}"#),
+        ("STREAM.PURGE.S", "{"),
+        ("STREAM.PURGE.S", r#"{"seq":18446744073709551615}"#),
+    ];
+    let subject = |call: &str| format!("$JS.API.{call}");
+    let usual: Vec<String> = calls.iter().map(|(call, body)| world.ask(&subject(call), body)).collect();
+    world.ask_unsealed("$JS.API.STREAM.PURGE.DOUBTED", &[], "");
+    lose_staged(&mut world);
+    for ((call, body), usual) in calls.iter().zip(&usual) {
+        assert!(is_refused(usual) && !usual.contains("10077"), "{call} {body}: {usual}");
+        assert_eq!(world.ask_while_refusing(&subject(call), body), (false, usual.clone()), "{call} {body}");
+    }
+    let (is_held, doubted) = world.ask_while_refusing("$JS.API.STREAM.MSG.DELETE.DOUBTED", r#"{"seq":1}"#);
+    assert!(is_held, "{doubted}");
+}
+
 /// Loses what is staged: the journal cannot be written.
 fn lose_staged(world: &mut World) {
     let attempts = world.disk.attempts();
