@@ -105,7 +105,7 @@ impl Mover {
     }
 
     /// Writes a removal together with all that waits, or neither. Without what is removed it may be too much for the disk,
-    /// so nothing is written before.
+    /// so nothing is written before. The reserve is given up where it does not go without, and kept again.
     pub(super) fn free(&mut self, removal: &Bytes) -> Result<(), String> {
         if let Some(report) = self.settle()? {
             self.written(report);
@@ -113,12 +113,12 @@ impl Mover {
         while let Some(input) = self.waiting.pop_front() {
             self.gather(input);
         }
-        self.reserve.give_up();
         let before = self.batch.clone();
         self.batch.apply(removal);
         let mut result = self.attempt();
-        if result.is_err() && self.uncertain.is_some() {
-            // Whether it took hold shows when redb is open again; if not, it is tried once more.
+        if result.is_err() {
+            // With the room of the reserve. Where the first commit may have taken hold, this finds out.
+            self.reserve.give_up();
             result = self.attempt();
         }
         if result.is_err() {
@@ -132,6 +132,7 @@ impl Mover {
                 Err(_) if self.uncertain.is_some() => {}
                 Err(_) => self.batch = before,
             }
+            self.reserve.keep();
         }
         result
     }
@@ -252,9 +253,10 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::disk::Disk as _;
     use crate::log::{Cost, Layout, LogId, LogSpec, Medium};
     use crate::record::{Frame, Kind};
-    use crate::simulated::Simulated;
+    use crate::simulated::{Operation, Simulated};
 
     const LOG: LogId = LogId(1);
 
@@ -277,6 +279,32 @@ mod tests {
         let parts = vec![(Bytes::from(bytes), Bytes::new())];
         mover.take(MoverInput::Durable(Durable { chunk: 1, parts, position }));
         mover
+    }
+
+    #[test]
+    fn the_reserve_is_used_where_it_is_needed_and_kept_again() {
+        let is_kept = |disk: &Simulated| {
+            let file = disk.open("reserve", false);
+            file.and_then(|file| file.len()).is_ok_and(|bytes| bytes == 8 << 10)
+        };
+        let removals = |disk: &Simulated| {
+            disk.operations().iter().filter(|each| matches!(each, Operation::Remove { .. })).count()
+        };
+        let mut purge = Vec::new();
+        Frame::bare(Kind::Purge, LOG.0, 6).encode(&mut purge);
+        let purge = Bytes::from(purge);
+        // There is room without it.
+        let disk = Simulated::new();
+        let mut roomy = mover(&disk, Layout::Blocks);
+        assert!(is_kept(&disk));
+        assert_eq!(roomy.free(&purge), Ok(()));
+        assert_eq!((removals(&disk), is_kept(&disk)), (0, true));
+        // Even with it the database takes nothing.
+        let disk = Simulated::new();
+        let mut full = mover(&disk, Layout::Blocks);
+        disk.fail_file("main.redb", ErrorKind::StorageFull);
+        assert!(full.free(&purge).is_err());
+        assert_eq!((removals(&disk), is_kept(&disk)), (1, true), "it is there for the next one");
     }
 
     #[test]
