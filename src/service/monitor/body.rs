@@ -1,13 +1,9 @@
-//! Reading a request's body: counted while it comes, so that neither one body nor all together take more memory than allowed.
-//!
-//! All bodies share one [`BodyBudget`]. A body that finds it used up waits a moment; bodies that make no progress meanwhile give
-//! their memory back and are refused, so that half-open requests keep nobody out for long.
+//! Reading a request's body: counted while it comes, so that neither one body nor all together take more memory than allowed
+//! ([`BodyBudget`]). A body that makes no progress is refused: soon while another waits for memory, later otherwise.
 //!
 //! What is too long is read to its end and thrown away, as far as that goes in some seconds: a client that is still sending
 //! would otherwise see a broken connection instead of the answer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -15,10 +11,10 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use tokio::sync::Notify;
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Answer;
+use super::budget::{BodyBudget, Taken};
 
 /// Longest a body may take to come.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,32 +24,9 @@ const PROGRESS: usize = 1 << 10;
 const SILENCE: Duration = Duration::from_secs(5);
 /// The same while another body waits for memory.
 const SILENCE_IN_NEED: Duration = Duration::from_secs(1);
-/// Longest a body waits for memory; longer than those that must give theirs may hold it.
-const ROOM_PATIENCE: Duration = Duration::from_secs(2);
-/// How often a body that waits for memory looks for it.
-const ROOM_RETRY: Duration = Duration::from_millis(50);
 /// Longest that is spent on throwing a body away, and longest silence meanwhile.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 const DISCARD_SILENCE: Duration = Duration::from_millis(500);
-
-/// The memory that all bodies share.
-#[derive(Clone, Debug)]
-pub(in crate::service) struct BodyBudget(Arc<Budget>);
-
-#[derive(Debug)]
-struct Budget {
-    max: usize,
-    taken: AtomicUsize,
-    /// Told again and again while a body waits for memory.
-    need: Notify,
-}
-
-impl BodyBudget {
-    /// At most `max` bytes in memory at one time.
-    pub(in crate::service) fn new(max: usize) -> Self {
-        Self(Arc::new(Budget { max, taken: AtomicUsize::new(0), need: Notify::new() }))
-    }
-}
 
 /// A body in memory; gives its bytes back to the budget when dropped.
 pub(super) struct Held {
@@ -61,49 +34,11 @@ pub(super) struct Held {
     taken: Taken,
 }
 
-struct Taken {
-    budget: BodyBudget,
-    bytes: usize,
-}
-
-impl Taken {
-    /// Takes more, if there is as much.
-    fn take(&mut self, bytes: usize) -> bool {
-        let budget = &self.budget.0;
-        let more = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= budget.max);
-        let there_is = budget.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        if there_is {
-            self.bytes += bytes;
-        }
-        there_is
-    }
-
-    /// Takes more as soon as there is as much; false when there is not in time.
-    async fn wait_for(&mut self, bytes: usize) -> bool {
-        let mut tries = interval(ROOM_RETRY);
-        let room = async {
-            while {
-                tries.tick().await;
-                !self.take(bytes)
-            } {
-                self.budget.0.need.notify_waiters();
-            }
-        };
-        timeout(ROOM_PATIENCE, room).await.is_ok()
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.budget.0.taken.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl std::ops::Deref for Held {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        debug_assert_eq!(self.taken.bytes, self.bytes.len());
+        debug_assert_eq!(self.taken.bytes(), self.bytes.len());
         &self.bytes
     }
 }
@@ -120,7 +55,7 @@ pub(super) async fn read(budget: &BodyBudget, request: Request, max: usize) -> R
         }
         return Err(too_long(max));
     }
-    let mut taken = Taken { budget: budget.clone(), bytes: 0 };
+    let mut taken = budget.begin();
     match timeout(READ_TIMEOUT, collect(&mut chunks, &mut taken, max)).await {
         Ok(Ok(bytes)) => Ok(Held { bytes, taken }),
         Ok(Err(Refused::Sending(answer))) => {
@@ -145,7 +80,7 @@ enum Refused {
 async fn collect(chunks: &mut BodyDataStream, taken: &mut Taken, max: usize) -> Result<Bytes, Refused> {
     let mut bytes = BytesMut::new();
     let (mut since, mut progress) = (Instant::now(), 0);
-    while let Some(chunk) = next(chunks, &taken.budget, since).await? {
+    while let Some(chunk) = next(chunks, taken, since).await? {
         if bytes.len() + chunk.len() > max {
             return Err(Refused::Sending(too_long(max)));
         }
@@ -167,14 +102,10 @@ async fn collect(chunks: &mut BodyDataStream, taken: &mut Taken, max: usize) -> 
 }
 
 /// What comes next of a body that made no progress since `since`.
-async fn next(
-    chunks: &mut BodyDataStream,
-    budget: &BodyBudget,
-    since: Instant,
-) -> Result<Option<Bytes>, Refused> {
+async fn next(chunks: &mut BodyDataStream, taken: &Taken, since: Instant) -> Result<Option<Bytes>, Refused> {
     let needed = async {
         sleep_until(since + SILENCE_IN_NEED).await;
-        budget.0.need.notified().await;
+        taken.needed().await;
     };
     let silent = |span: Duration, why: &str| {
         let span = span.as_secs();
@@ -215,6 +146,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
     use tokio::task::JoinHandle;
 
+    use super::super::budget::ROOM_PATIENCE;
     use crate::sys::task;
 
     /// A body that is sent piece by piece.
@@ -297,7 +229,7 @@ mod tests {
         let slow = slow.refused().await;
         assert_eq!((slow.0, slow.1.contains("did not come within 30s")), (408, true), "{}", slow.1);
         assert!(slow.2 >= READ_TIMEOUT, "{:?}", slow.2);
-        assert_eq!(budget.0.taken.load(Ordering::Relaxed), 0, "everything is given back");
+        assert_eq!(budget.taken(), 0, "everything is given back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -306,7 +238,7 @@ mod tests {
         let silent: Vec<_> = (0..4).map(|_| Sender::begin(&budget)).collect();
         assert!(silent.iter().all(|sender| sender.send((1 << 20) / 4)));
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(budget.0.taken.load(Ordering::Relaxed), 1 << 20);
+        assert_eq!(budget.taken(), 1 << 20);
         let whole = Sender::begin(&budget);
         assert!(whole.send(1000));
         let (read, span) = whole.end().await;

@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod body;
+mod budget;
 mod guard;
 mod strict;
 
@@ -37,7 +38,7 @@ use crate::sys::net::{self, BindError};
 use crate::sys::random::Random;
 use crate::sys::task;
 use answer::Answer;
-pub(super) use body::BodyBudget;
+pub(super) use budget::BodyBudget;
 
 /// How HTTP is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
