@@ -1,8 +1,11 @@
 //! The monitoring pages, and what every user may ask the server over NATS.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use weir::server::{Address, Config, Limits, Server};
 
 use crate::peer::{CONNECT, Peer, with_each};
@@ -189,4 +192,37 @@ async fn every_user_may_ask_who_it_is() {
         peer.expect("HMSG r 1 52 52\r\nNATS/1.0 503\r\nNats-Subject: $SYS.REQ.SERVER.PING\r\n\r\n\r\n").await;
     })
     .await;
+}
+
+/// A client of the monitoring pages that has said this.
+async fn visitor(server: &Server, said: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.monitor_address().unwrap()).await.unwrap();
+    stream.write_all(said.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_visitor_puts_a_stop_off() {
+    let server = monitored().await;
+    let mut half = visitor(&server, "GET /varz HTTP/1.1\r\nHost: x\r\nX-Half: ").await;
+    let begin = Instant::now();
+    server.shutdown().await.expect("it stops in order");
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert!(!matches!(half.read(&mut [0; 1]).await, Ok(1..)), "nobody answers");
+
+    // A page longer than the sockets hold, of which nobody reads more than the first byte.
+    let server = monitored().await;
+    let mut peer = Peer::over(server.connect_in_process());
+    peer.info().await;
+    peer.send(format!("{CONNECT}\r\n")).await;
+    for sid in 0..8000 {
+        peer.send(format!("SUB {}.{sid} {sid}\r\n", "x".repeat(4000))).await;
+    }
+    peer.sync().await;
+    let mut deaf = visitor(&server, "GET /connz?subs=1 HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    deaf.read_exact(&mut [0; 1]).await.expect("it is answered");
+    let begin = Instant::now();
+    timeout(Duration::from_secs(3600), server.shutdown()).await.expect("it ends").expect("in order");
+    let span = begin.elapsed().as_secs_f64();
+    assert!((5.0..6.0).contains(&span), "{span} s: as long as a request under way is waited for");
 }
