@@ -6,7 +6,11 @@
 //! is compiled for tests or other systems alone counts as well.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+
+#[path = "support/sources.rs"]
+mod sources;
+
+use sources::{read, root, rust_files};
 
 /// A folder of the house and what its files may name of the rest, as paths from the crate's root (`sys::random`).
 #[derive(Debug)]
@@ -15,14 +19,6 @@ struct Place {
     module: Vec<String>,
     imports: Vec<Vec<String>>,
     never: Vec<Vec<String>>,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn segments(path: &str) -> Vec<String> {
@@ -221,38 +217,22 @@ fn resolve(head: &str, mut path: Vec<String>, module: &[String], inner: usize) -
     }
 }
 
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 #[test]
 fn no_place_imports_what_it_may_not() {
     let places = places(&read("ARCHITECTURE.md"));
     let mut complaints = Vec::new();
     let mut imported: BTreeMap<&str, BTreeSet<Vec<String>>> = BTreeMap::new();
-    for folder in ["protocol/src", "storage/src", "src", "bench/src"] {
-        let mut files = Vec::new();
-        rust_files(&root().join(folder), &mut files);
-        for file in files {
-            let name = file.strip_prefix(root()).expect("a file of the house").to_string_lossy().into_owned();
-            if ["src/lib.rs", "src/main.rs"].contains(&name.as_str()) {
-                continue;
-            }
-            let module = module_of(&name);
-            let place =
-                place_of(&places, &module).unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {name}"));
-            let paths = imports_of(&std::fs::read_to_string(&file).expect("a source can be read"), &module);
-            let wrong = paths.iter().filter_map(|path| complaint(&places, place, path));
-            complaints.extend(wrong.map(|why| format!("{name} {why}")));
-            imported.entry(&place.folder).or_default().extend(paths);
+    for name in rust_files(&["protocol/src", "storage/src", "src", "bench/src"]) {
+        if ["src/lib.rs", "src/main.rs"].contains(&name.as_str()) {
+            continue;
         }
+        let module = module_of(&name);
+        let place =
+            place_of(&places, &module).unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {name}"));
+        let paths = imports_of(&read(&name), &module);
+        let wrong = paths.iter().filter_map(|path| complaint(&places, place, path));
+        complaints.extend(wrong.map(|why| format!("{name} {why}")));
+        imported.entry(&place.folder).or_default().extend(paths);
     }
     complaints.sort();
     complaints.dedup();

@@ -6,7 +6,11 @@
 //! error as well: nothing is claimed by accident, nothing is tested in secret.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+
+#[path = "support/sources.rs"]
+mod sources;
+
+use sources::{read, root, rust_files};
 
 /// The one test program that counts without the binary: it is about the crate as a library.
 const EMBEDDING: &str = "tests/embed.rs";
@@ -15,10 +19,6 @@ const EMBEDDING: &str = "tests/embed.rs";
 struct Test {
     name: String,
     ignored: bool,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The table's rows: id to the files named in its last column.
@@ -60,17 +60,6 @@ fn row_of(test: &str) -> Option<String> {
     (digits(seed) && number.len() == 3 && digits(number)).then(|| format!("S{seed}-{number}"))
 }
 
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// True when the test program that `file` belongs to starts the built binary.
 fn drives_the_binary(file: &str) -> bool {
     let program = match file.strip_prefix("tests/").and_then(|rest| rest.split_once('/')) {
@@ -85,19 +74,13 @@ fn drives_the_binary(file: &str) -> bool {
 
 #[test]
 fn every_claimed_row_has_a_test_that_runs() {
-    let table = std::fs::read_to_string(root().join("docs/rows.md")).expect("docs/rows.md");
-    let claimed = claimed(&table);
+    let claimed = claimed(&read("docs/rows.md"));
     assert!(!claimed.is_empty(), "docs/rows.md claims no row at all");
 
-    let mut files = Vec::new();
-    for folder in ["tests", "src", "protocol", "storage"] {
-        rust_files(&root().join(folder), &mut files);
-    }
     let mut wrong = Vec::new();
     let mut tested: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for path in &files {
-        let file = path.strip_prefix(root()).expect("below the root").to_string_lossy().replace('\\', "/");
-        for test in tests_in(&std::fs::read_to_string(path).expect("a source file")) {
+    for file in rust_files(&["tests", "src", "protocol", "storage"]) {
+        for test in tests_in(&read(&file)) {
             let Some(row) = row_of(&test.name) else { continue };
             if test.ignored {
                 wrong.push(format!("{row}: {} in {file} is ignored", test.name));
