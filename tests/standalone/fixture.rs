@@ -12,7 +12,7 @@ use weir::service::names::Names;
 use weir::service::{ServiceConfig, Services};
 use weir::sys::clock::SystemClock;
 
-use crate::support::{PATIENCE, Server, eventually};
+use crate::support::{PATIENCE, Server, eventually, http};
 
 pub(crate) struct Fixture {
     pub(crate) server: Server,
@@ -75,7 +75,8 @@ impl Fixture {
     /// Posts a body to the monitor or the API; the status and the JSON of the answer.
     pub(crate) async fn http(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let address = self.services().http_address().unwrap();
-        http(&address.to_string(), method, path, &[], body.as_bytes()).await
+        let answer = http::request(&address.to_string(), method, path, &[], body.as_bytes()).await;
+        (answer.status, answer.json())
     }
 
     /// A request to the controller.
@@ -131,34 +132,4 @@ impl Fixture {
         })
         .await;
     }
-}
-
-/// One HTTP/1.1 request over a connection of its own.
-pub(crate) async fn http(
-    address: &str,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> (u16, Value) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let mut head = vec![
-        format!("{method} {path} HTTP/1.1"),
-        "Connection: close".to_owned(),
-        format!("Content-Length: {}", body.len()),
-    ];
-    if !headers.iter().any(|(name, _)| *name == "Host") {
-        head.push(format!("Host: {address}"));
-    }
-    head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
-    stream.write_all(format!("{}\r\n\r\n", head.join("\r\n")).as_bytes()).await.unwrap();
-    stream.write_all(body).await.unwrap();
-    let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}"));
-    (status, json)
 }

@@ -7,7 +7,8 @@ use weir::service::ServiceConfig;
 use weir::service::device::BufferSetting;
 use weir::service::monitor::HttpConfig;
 
-use crate::fixture::{Fixture, config, http, listen};
+use crate::fixture::{Fixture, config, listen};
+use crate::support::http;
 
 #[tokio::test]
 async fn events_become_messages_in_array_order() {
@@ -95,11 +96,12 @@ async fn bodies_above_the_limit_and_foreign_requests_are_refused() {
     assert_eq!(fixture.http("POST", "/monitor/dev-1", &long).await.0, 413);
     let good = br#"[{"type":"a"}]"#;
     for headers in [[("Host", "evil.example")], [("Origin", "https://evil.example")]] {
-        let (status, answer) = http(&address, "POST", "/monitor/dev-1", &headers, good).await;
-        assert_eq!(status, 403, "{answer}");
+        let answer = http::request(&address, "POST", "/monitor/dev-1", &headers, good).await;
+        assert_eq!(answer.status, 403, "{}", answer.text());
     }
     let own = format!("http://{address}");
-    assert_eq!(http(&address, "POST", "/monitor/dev-1", &[("Origin", own.as_str())], good).await.0, 200);
+    let answer = http::request(&address, "POST", "/monitor/dev-1", &[("Origin", own.as_str())], good).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test]

@@ -1,9 +1,15 @@
 //! One HTTP/1.1 request over a fresh connection. Small on purpose: a test sends exactly the bytes that it names, bad
 //! ones included, and gets back status, headers and body. No redirects, no pooling, no TLS.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest an answer may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// An HTTP answer.
 #[derive(Debug)]
@@ -69,7 +75,7 @@ pub(crate) async fn request(
         .unwrap_or_else(|error| panic!("{method} {path} at {address}: {error}"))
 }
 
-/// [`request`] to a server that may go away meanwhile: no complete header block is an error.
+/// [`request`] to a server that may go away meanwhile: no complete header block, or no end within a minute, is an error.
 pub(crate) async fn try_request(
     address: &str,
     method: &str,
@@ -97,8 +103,9 @@ pub(crate) async fn try_request(
         writer
     });
     let mut raw = Vec::new();
-    let read = reader.read_to_end(&mut raw).await;
+    let read = timeout(LIMIT, reader.read_to_end(&mut raw)).await;
     sending.abort();
+    let read = read?;
     if !raw.windows(4).any(|four| four == b"\r\n\r\n") {
         read?;
         return Err(std::io::ErrorKind::UnexpectedEof.into());
