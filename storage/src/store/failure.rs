@@ -3,10 +3,10 @@
 //! From the failure on nothing is taken and nothing that was staged goes out. Records that are lost are taken out of the
 //! indexes at once; which other changes are lost is known. What was answered is in the mover's hands; once it is in redb,
 //! the owner's indexes are made anew from there, and writing goes on. Each step is a state that [`Store::process`] finds
-//! and advances; none waits. The writer's part is in `worker.rs`.
+//! and advances; none waits for a write. The writer's part is in `worker/writer.rs`.
 //!
-//! A full disk must not keep anybody from freeing space: [`Store::free`] hands a removal to the mover, which writes it
-//! together with what was answered, and gives up the reserve for that.
+//! A full disk must not keep anybody from freeing space: [`Store::free`] hands a removal to the mover, waits for it to be
+//! written together with what was answered, and has the room of the reserve for that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! begins and ends, `read.rs` reads, `failure.rs` says what a failed write means.
 //!
 //! A change is encoded once, into the chunk that grows, and taken into the owner's indexes at once. Sealing freezes
-//! the chunk and hands it to the journal. The owner never waits for the disk.
+//! the chunk and hands it to the journal. The owner never waits for a write, but in [`Store::free`] and [`Store::close`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
