@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::client::jetstream::JetStreamError;
-use crate::client::{Client, Event, PublishError};
+use crate::client::{Client, Event, PublishError, UnavailableError};
 use crate::sys::clock::SharedClock;
 use crate::sys::random::Random;
 use crate::sys::task;
@@ -115,6 +115,9 @@ pub enum StartError {
     /// The connection.
     #[error(transparent)]
     Client(#[from] PublishError),
+    /// The connection broke.
+    #[error(transparent)]
+    Unavailable(#[from] UnavailableError),
 }
 
 /// The running services.
@@ -165,6 +168,8 @@ pub async fn start(
         auto_record,
     );
     let requests = controller::subscribe(&client, &names)?;
+    // Whoever is told that the services run may ask at once, over another connection.
+    client.flush().await?;
     let http = match http {
         Some(HttpListener { listener, address, config }) => {
             let context = Context {
