@@ -113,8 +113,19 @@ fn go_through(settings: &Settings) -> io::Result<Outcome> {
 }
 
 fn report(out: &mut dyn Write, seeds: &Range<u64>, outcome: &Outcome, seconds: f64) -> io::Result<()> {
-    let Counts { runs, syncs, failed_syncs, faults, fills, kills, closes, points, at_boundaries } =
-        outcome.counts;
+    let Counts {
+        runs,
+        syncs,
+        failed_syncs,
+        faults,
+        fills,
+        frees,
+        freed,
+        kills,
+        closes,
+        points,
+        at_boundaries,
+    } = outcome.counts;
     writeln!(
         out,
         "seeds {}..{}: {points} power cuts, each with a second one during recovery",
@@ -124,6 +135,7 @@ fn report(out: &mut dyn Write, seeds: &Range<u64>, outcome: &Outcome, seconds: f
     writeln!(
         out,
         "{runs} runs with {syncs} syncs, {failed_syncs} failed syncs, {faults} stretches of faults, {fills} full disks, \
+         {freed} of {frees} times space was freed while changes were refused, \
          {kills} kills, {closes} orderly restarts"
     )?;
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

@@ -47,6 +47,9 @@ pub(crate) struct Counts {
     /// Stretches of failing operations, and times that the disk was full.
     pub(crate) faults: u64,
     pub(crate) fills: u64,
+    /// Removals while the store refuses, and how many of them were made.
+    pub(crate) frees: u64,
+    pub(crate) freed: u64,
     pub(crate) kills: u64,
     pub(crate) closes: u64,
     pub(crate) points: u64,
@@ -60,6 +63,8 @@ impl Counts {
         self.failed_syncs += other.failed_syncs;
         self.faults += other.faults;
         self.fills += other.fills;
+        self.frees += other.frees;
+        self.freed += other.freed;
         self.kills += other.kills;
         self.closes += other.closes;
         self.points += other.points;
@@ -106,6 +111,10 @@ pub(crate) fn run(seed: u64, style: &Style) -> Result<Run, String> {
             driven.seal();
             if !random.one_in(3) {
                 driven.process()?;
+            }
+            if driven.refusing().is_some() && random.one_in(2) {
+                counts.frees += 1;
+                counts.freed += u64::from(driven.free(&mut random)?);
             }
             if random.one_in(40) {
                 counts.kills += 1;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use weir_storage::simulated::Simulated;
 use weir_storage::{
-    Cost, Events, Layout, LogId, LogSpec, LogState, Medium, Next, Options, StageError, Store,
+    Cost, Events, Layout, LogId, LogSpec, LogState, Medium, Next, Options, Removal, StageError, Store,
 };
 
 /// A small, fixed generator; a failure prints its seed.
@@ -121,6 +121,8 @@ pub(crate) struct Driven {
     pub(crate) answers: Arc<[AtomicUsize; 2]>,
     /// A failure was told, and the store has not recovered.
     pub(crate) has_failed: bool,
+    /// While it refuses: what it may come back as, if space was freed or tried to be.
+    freed: Vec<World>,
 }
 
 impl Driven {
@@ -138,6 +140,7 @@ impl Driven {
             seals: 0,
             answers: Arc::default(),
             has_failed: false,
+            freed: Vec::new(),
         })
     }
 
@@ -226,16 +229,70 @@ impl Driven {
         }
         if self.has_failed && self.refusing().is_none() {
             self.has_failed = false;
-            let state = self.states[self.answered.load(SeqCst)].clone();
+            let possible = self.after_the_failure();
             let found = Found::of(self.store())?;
-            found.is(&state).map_err(|reason| format!("recovered from a failure: {reason}"))?;
-            self.go_on_from(state)?;
+            let state = found.among(&possible);
+            let state = state.map_err(|reason| format!("recovered from a failure: {reason}"))?;
+            self.go_on_from(possible[state].clone())?;
         }
         Ok(events)
     }
 
+    /// What the store may come back as.
+    fn after_the_failure(&self) -> Vec<World> {
+        if self.freed.is_empty() {
+            return vec![self.states[self.answered.load(SeqCst)].clone()];
+        }
+        self.freed.clone()
+    }
+
+    /// Frees some space while the store refuses. Whether it was freed. If not, it may yet be, where the disk has not said.
+    pub(crate) fn free(&mut self, random: &mut Random) -> Result<bool, String> {
+        let before = self.after_the_failure();
+        let all: Vec<LogId> = before[0].logs.keys().copied().collect();
+        if all.is_empty() {
+            return Ok(false);
+        }
+        let id = all[random.index(all.len())];
+        let log = &before[0].logs[&id];
+        let first = log.records.keys().next().copied().unwrap_or(log.last_seq + 1);
+        let at = first + random.below(log.last_seq + 2 - first);
+        let seqs = [at, at + 1, at + 3];
+        let removal = match random.below(10) {
+            0 => Removal::Log,
+            1..=5 => Removal::Below(at),
+            _ => Removal::These(&seqs),
+        };
+        if log.is_memory && !matches!(removal, Removal::Log) {
+            let refused = self.store().free(id, removal);
+            return match refused {
+                // Its drop may be what was lost, and still shows.
+                Err(StageError::Failed { .. } | StageError::NoSuchLog(_)) => Ok(false),
+                other => Err(format!("records of memory log {} were freed: {other:?}", id.0)),
+            };
+        }
+        let mut after = before.clone();
+        after.iter_mut().for_each(|world| remove(world, id, removal));
+        let numbers: Vec<usize> = after.iter().map(|world| self.push(world.clone())).collect();
+        let freed = self.store().free(id, removal);
+        match &freed {
+            Ok(()) => {
+                self.answered.store(numbers[0], SeqCst);
+                Mark::Answered(numbers[0]).put(&self.disk);
+                self.freed = after;
+            }
+            // Its drop was lost, and still shows.
+            Err(StageError::NoSuchLog(_)) => self.freed = before,
+            Err(StageError::Failed { .. }) => self.freed = [before, after].concat(),
+            Err(error) => return Err(format!("space is not freed: {error}")),
+        }
+        self.process()?;
+        Ok(freed.is_ok())
+    }
+
     /// Goes on from a state that the store is in, for certain.
     fn go_on_from(&mut self, state: World) -> Result<(), String> {
+        self.freed.clear();
         self.world = state;
         let found = Found::of(self.store.as_mut().expect("it is open"))?;
         found.adopt(&mut self.world);
@@ -276,6 +333,23 @@ impl Driven {
         let state = state.map_err(|reason| format!("after a restart: {reason}"))?;
         self.go_on_from(self.states[answered + state].clone())
     }
+}
+
+/// What [`Store::free`] does to a world.
+fn remove(world: &mut World, id: LogId, removal: Removal<'_>) {
+    if matches!(removal, Removal::Log) {
+        world.logs.remove(&id);
+        world.attributes.retain(|(owner, _), _| *owner != id);
+        return;
+    }
+    let Some(log) = world.logs.get_mut(&id) else { return };
+    let is_gone = |seq: u64| match removal {
+        Removal::Log => true,
+        Removal::Below(first) => seq < first,
+        Removal::These(seqs) => seqs.contains(&seq),
+    };
+    log.records.retain(|seq, _| !is_gone(*seq));
+    log.evicted.retain(|seq, _| !is_gone(*seq));
 }
 
 /// Stages one random change in both; in neither when the store refuses it.
