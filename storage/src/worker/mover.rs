@@ -143,7 +143,8 @@ impl Mover {
     }
 
     fn attempt(&mut self) -> Result<(), String> {
-        if self.batch.is_empty() && self.position.generation == self.moved.generation {
+        // After a failure redb is not even read before it is opened again.
+        if self.batch.is_empty() && self.position.generation == self.moved.generation && !self.is_stuck {
             return Ok(());
         }
         let report = match self.settle() {
@@ -158,6 +159,8 @@ impl Mover {
             }
             Err(message) => {
                 self.is_stuck = true;
+                // So that it can be read meanwhile; where this fails, too, the next attempt begins with it.
+                let _ = self.shelf.reopen();
                 self.reports.tell(Event::Stuck(message.clone()));
                 Err(message)
             }
@@ -221,6 +224,7 @@ impl Mover {
     pub(super) fn sweep(&mut self) {
         let database = self.shelf.database();
         let swept = guarded(|| upkeep::sweep(&database));
+        self.is_stuck |= swept.is_err();
         self.must_sweep = matches!(swept, Ok(true));
     }
 }

@@ -153,7 +153,7 @@ pub(crate) fn run(seed: u64, style: &Style) -> Result<Run, String> {
         let Driven { disk, states, options, .. } = driven;
         Ok(Run { disk, states, options, possible, boundaries, counts })
     };
-    catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|panic| Err(message(&panic)))
+    catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|panic| Err(message(&*panic)))
 }
 
 /// What a panic said.
