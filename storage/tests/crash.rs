@@ -10,9 +10,10 @@ mod campaign;
 mod workload;
 
 use campaign::{POINTS, Style, campaign, point, run};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use weir_storage::simulated::Simulated;
+use weir_storage::simulated::{Cut, Simulated};
 use weir_storage::{Cost, Layout, LogSpec, Medium, Options, Store};
 use workload::{Random, options};
 
@@ -66,4 +67,35 @@ fn files_of_one_group_each_are_no_damage() {
     drop(store);
     let store = Store::open(Arc::new(disk), options).unwrap();
     assert_eq!((store.damage(), store.state(log).unwrap().messages), (vec![], 4));
+}
+
+/// A start that is killed leaves files that the folder may yet lose; the next one uses them.
+#[test]
+fn files_that_a_killed_start_made_do_not_go_with_a_power_cut() {
+    let options = Options { mover_lag: 1000, ..options() };
+    let cost = Cost { per_record: 0, per_headers: 0 };
+    let spec = LogSpec { medium: Medium::Disk, layout: Layout::Blocks, cost, first_seq: 1 };
+    for at in 0.. {
+        let disk = Simulated::new();
+        // A killed process does nothing more either.
+        disk.fail(at..u64::MAX, ErrorKind::Other);
+        let killed = Store::open(Arc::new(disk.clone()), options.clone());
+        if killed.is_ok() {
+            break;
+        }
+        disk.heal();
+        let mut store = Store::open(Arc::new(disk.clone()), options.clone()).unwrap();
+        let log = store.create_log(spec.clone()).unwrap();
+        for seq in 1..=2 {
+            // Each fills a file.
+            store.append(log, seq, 0, b"s", b"", &vec![7; 60_000]).unwrap();
+            store.seal(Box::new(|result| result.unwrap()));
+            store.process();
+        }
+        let cut = Cut { kept_percent: 0, torn_percent: 0, lie_one_in: 0 };
+        let left = disk.cut(disk.operations().len(), cut, &mut || 0);
+        let store = Store::open(Arc::new(left), options.clone()).unwrap();
+        let messages = store.state(log).map(|state| state.messages);
+        assert_eq!(messages, Some(2), "killed before attempt {at}, answered and gone");
+    }
 }

@@ -88,6 +88,8 @@ impl Journal {
             let file = journal.make()?;
             journal.free.push_back(file);
         }
+        // Whoever made the files that were found may have been killed before the folder was synced.
+        journal.disk.sync_folder()?;
         Ok(journal)
     }
 
