@@ -43,22 +43,31 @@ fn a_seal_with_nothing_to_write_does_not_overtake_one_under_way() {
 /// Every sequence has one behind it, so that "none is left" can be told.
 #[test]
 fn the_highest_number_is_no_sequence() {
-    let disk = Arc::new(Simulated::new());
     let options = Options { is_threaded: false, ..Options::default() };
-    let mut store = Store::open(disk.clone(), options.clone()).unwrap();
-    for (medium, layout) in
-        [(Medium::Disk, Layout::Blocks), (Medium::Disk, Layout::Rows), (Medium::Memory, Layout::Rows)]
-    {
-        let cost = Cost { per_record: 0, per_headers: 0 };
-        let log = store.create_log(LogSpec { medium, layout, cost, first_seq: u64::MAX - 1 }).unwrap();
-        let error = store.append(log, u64::MAX, 0, b"a", b"", b"").unwrap_err();
-        assert_eq!(error.to_string(), "the highest sequence of a record is 2^64 - 2");
-        store.append(log, u64::MAX - 1, 0, b"a", b"", b"").unwrap();
-        assert_eq!(store.evict(log, &[u64::MAX - 1]), 1);
-        assert_eq!(store.state(log).unwrap().first_seq, u64::MAX);
+    for is_killed in [false, true] {
+        let disk = Arc::new(Simulated::new());
+        let mut store = Store::open(disk.clone(), options.clone()).unwrap();
+        for (medium, layout) in
+            [(Medium::Disk, Layout::Blocks), (Medium::Disk, Layout::Rows), (Medium::Memory, Layout::Rows)]
+        {
+            let cost = Cost { per_record: 0, per_headers: 0 };
+            let log = store.create_log(LogSpec { medium, layout, cost, first_seq: u64::MAX - 1 }).unwrap();
+            let error = store.append(log, u64::MAX, 0, b"a", b"", b"").unwrap_err();
+            assert_eq!(error.to_string(), "the highest sequence of a record is 2^64 - 2");
+            store.append(log, u64::MAX - 1, 0, b"a", b"", b"").unwrap();
+            assert_eq!(store.evict(log, &[u64::MAX - 1]), 1);
+            assert_eq!(store.state(log).unwrap().first_seq, u64::MAX);
+        }
+        store.seal(Box::new(|sealed| sealed.unwrap()));
+        store.process();
+        if is_killed {
+            drop(store);
+        } else {
+            store.close().unwrap();
+        }
+        let store = Store::open(disk, options.clone()).unwrap();
+        for log in store.logs() {
+            assert_eq!(store.state(log).unwrap().last_seq, u64::MAX - 1, "killed: {is_killed}, {log:?}");
+        }
     }
-    store.seal(Box::new(|sealed| sealed.unwrap()));
-    store.process();
-    store.close().unwrap();
-    Store::open(disk, options).unwrap();
 }

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use weir_storage::simulated::Simulated;
 use weir_storage::{
@@ -109,5 +112,65 @@ fn limits_remove_as_a_whole_or_not() {
             removed => Ok(removed),
         });
         assert!(refused > 1, "{layout:?}: only {refused} reads can fail");
+    }
+}
+
+#[test]
+fn a_read_that_failed_once_succeeds_again() {
+    for layout in [Layout::Blocks, Layout::Rows] {
+        let disk = filled(layout);
+        let mut store = open(&disk);
+        disk.fail_reads_after(0);
+        let refused = (1..=RECORDS).find_map(|seq| store.get(LOG, seq).err());
+        assert!(matches!(refused, Some(ReadError::Unavailable(_))), "{refused:?}");
+        store.process();
+        assert!(store.stuck().is_some(), "the disk gives nothing yet, and that can be asked");
+        disk.heal();
+        store.process();
+        assert_eq!(store.stuck(), None);
+        assert_eq!(everything(&store).2.len() as u64, RECORDS);
+    }
+}
+
+#[test]
+fn reads_that_failed_succeed_again_with_threads() {
+    let disk = filled(Layout::Rows);
+    let (wake, woken) = channel();
+    let wake = Arc::new(move || wake.send(()).unwrap_or_default());
+    let options = Options { wake, cache_bytes: 64 << 10, ..Options::default() };
+    let mut store = Store::open(Arc::new(disk.clone()), options).unwrap();
+    // Rows are read one by one, and not kept. The first time it may be the mover, looking for what dropped logs have left, that finds it out.
+    for time in 1..=3 {
+        disk.fail_reads_after(0);
+        let refused = (1..=RECORDS).find_map(|seq| store.get(LOG, seq).err());
+        assert!(matches!(refused, Some(ReadError::Unavailable(_))), "{refused:?}");
+        disk.heal();
+        store.process();
+        woken.recv_timeout(Duration::from_secs(30)).expect("the database was opened again");
+        store.process();
+        assert_eq!(everything(&store).2.len() as u64, RECORDS, "time {time}");
+    }
+}
+
+#[test]
+fn a_write_that_failed_leaves_the_database_readable() {
+    for layout in [Layout::Blocks, Layout::Rows] {
+        let filled = filled(layout);
+        for at in 0.. {
+            let disk = filled.copy();
+            let mut store = open(&disk);
+            // The end of a log is moved at once.
+            let other = store.create_log(store.spec(LOG).unwrap().clone()).unwrap();
+            store.drop_log(other).unwrap();
+            store.seal(Box::new(drop));
+            let attempt = disk.attempts() + at;
+            disk.fail(attempt..attempt + 1, ErrorKind::Other);
+            store.process();
+            assert_eq!(everything(&store).2.len() as u64, RECORDS, "{layout:?}, attempt {at} fails");
+            if disk.attempts() <= attempt {
+                assert!(at > 10, "only {at} attempts");
+                break;
+            }
+        }
     }
 }

@@ -387,9 +387,14 @@ async fn s0_053_nothing_is_missing_or_double_where_pre_roll_and_live_meet() {
         boundaries.push((before, sent.load(Ordering::Relaxed)));
         reached(before + 300).await;
     }
-    for (session, (before, started)) in boundaries.into_iter().enumerate() {
-        let stopping = sent.load(Ordering::Relaxed);
+    let mut ends = Vec::new();
+    for session in 0..5 {
+        ends.push(sent.load(Ordering::Relaxed));
         stop(&client, &format!("s{session}")).await;
+    }
+    go_on.store(false, Ordering::Relaxed);
+    publisher.await.unwrap();
+    for (session, ((before, started), stopping)) in boundaries.into_iter().zip(ends).enumerate() {
         let found = numbers(&all_messages(&client, &recording(&format!("s{session}"))).await);
         let (first, last) = (found[0], *found.last().unwrap());
         assert_eq!(found, (first..=last).collect::<Vec<_>>(), "session {session}: a gap or a duplicate");
@@ -399,8 +404,6 @@ async fn s0_053_nothing_is_missing_or_double_where_pre_roll_and_live_meet() {
         let row = row(&client, SESSIONS, &format!("s{session}")).await.unwrap();
         assert!(row.get("gaps").is_none(), "{row}");
     }
-    go_on.store(false, Ordering::Relaxed);
-    publisher.await.unwrap();
 }
 
 #[tokio::test]

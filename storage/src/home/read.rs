@@ -1,11 +1,11 @@
 //! Reads records out of redb, a block at a time, each in a short transaction, every crc checked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::ReadableDatabase;
+use redb::{Database, ReadableDatabase};
 
 use crate::home::shelf::{Shelf, ShelfError, guarded};
 use crate::home::table::{BLOCKS, BlockMeta, ROWS};
@@ -144,6 +144,8 @@ const AHEAD_MAX: usize = 8 << 20;
 pub(crate) struct Library {
     shelf: Arc<Shelf>,
     cache: RefCell<Cache>,
+    /// The system has refused a read.
+    is_shut: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -156,7 +158,20 @@ struct Cache {
 
 impl Library {
     pub(crate) fn new(shelf: Arc<Shelf>) -> Self {
-        Self { shelf, cache: RefCell::default() }
+        Self { shelf, cache: RefCell::default(), is_shut: Cell::default() }
+    }
+
+    /// Whether the system has refused a read since this was asked: redb then gives nothing before it is opened again.
+    pub(crate) fn was_shut(&self) -> bool {
+        self.is_shut.take()
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, ShelfError>) -> Result<T, ShelfError> {
+        let read = guarded(|| work(&self.shelf.database()));
+        if read.as_ref().is_err_and(|error| error.kind.is_some()) {
+            self.is_shut.set(true);
+        }
+        read
     }
 
     /// The block of `log` that begins at `first`.
@@ -164,8 +179,7 @@ impl Library {
         self.cached(
             (log, first),
             |block| block.count_through(meta.last_seq) >= meta.messages || !block.broken.is_empty(),
-            || {
-                let database = self.shelf.database();
+            |database| {
                 let transaction = database.begin_read()?;
                 let blocks = transaction.open_table(BLOCKS)?;
                 // Longer ones grow: memory that is not there for what a row merely says would end the process.
@@ -199,8 +213,7 @@ impl Library {
         self.cached(
             (log, from),
             |_| true,
-            || {
-                let database = self.shelf.database();
+            |database| {
                 let transaction = database.begin_read()?;
                 let rows = transaction.open_table(ROWS)?;
                 let mut block = Gather::default();
@@ -217,8 +230,7 @@ impl Library {
 
     /// Rows of `log` at or below `from`, the nearest ones, in ascending order.
     pub(crate) fn rows_before(&self, log: u32, from: u64) -> Result<Block, ShelfError> {
-        guarded(|| {
-            let database = self.shelf.database();
+        self.read(|database| {
             let transaction = database.begin_read()?;
             let rows = transaction.open_table(ROWS)?;
             let mut seqs: Vec<u64> = Vec::new();
@@ -247,8 +259,7 @@ impl Library {
 
     /// One row, not cached.
     pub(crate) fn row(&self, log: u32, seq: u64) -> Result<Block, ShelfError> {
-        guarded(|| {
-            let database = self.shelf.database();
+        self.read(|database| {
             let transaction = database.begin_read()?;
             let rows = transaction.open_table(ROWS)?;
             let mut block = Gather::default();
@@ -272,7 +283,7 @@ impl Library {
         &self,
         key: (u32, u64),
         still_good: impl Fn(&Block) -> bool,
-        read: impl FnOnce() -> Result<Block, ShelfError>,
+        read: impl FnOnce(&Database) -> Result<Block, ShelfError>,
     ) -> Result<Arc<Block>, ShelfError> {
         {
             let mut cache = self.cache.borrow_mut();
@@ -285,7 +296,7 @@ impl Library {
                 return Ok(Arc::clone(block));
             }
         }
-        let block = Arc::new(guarded(read)?);
+        let block = Arc::new(self.read(read)?);
         self.cache.borrow_mut().put(key, Arc::clone(&block));
         Ok(block)
     }

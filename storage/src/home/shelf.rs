@@ -33,7 +33,11 @@ impl ShelfError {
 impl<E: Into<redb::Error>> From<E> for ShelfError {
     fn from(error: E) -> Self {
         let error = error.into();
-        let kind = if let redb::Error::Io(error) = &error { Some(error.kind()) } else { None };
+        let kind = match &error {
+            redb::Error::Io(error) => Some(error.kind()),
+            redb::Error::PreviousIo => Some(io::ErrorKind::Other),
+            _ => None,
+        };
         Self { kind, ..Self::new(error.to_string()) }
     }
 }

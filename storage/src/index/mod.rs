@@ -15,7 +15,7 @@ use crate::home::read::{Library, Way};
 use crate::home::table::BlockMeta;
 use crate::home::write::Changed;
 use crate::log::{Layout, LogId, LogSpec, LogState, Medium};
-use crate::record::{Frame, cost_of};
+use crate::record::{Frame, LAST_SEQ, cost_of};
 use crate::runs::Runs;
 use crate::segments::Place;
 use crate::subjects::{Subjects, Tally};
@@ -109,8 +109,9 @@ impl Log {
         let LoadedLog { row, attributes, blocks, subjects, lost } = loaded;
         let mut log = Self::new(id, row.spec);
         if log.is_memory() {
-            // The records are gone; every sequence that may have been used stays used.
-            log.last_seq = if cfg!(feature = "bug-reuse-sequence") { row.last_seq } else { row.reserved };
+            // The records are gone; every sequence that may have been used stays used. A row may reserve what is none.
+            let reserved = row.reserved.min(LAST_SEQ);
+            log.last_seq = if cfg!(feature = "bug-reuse-sequence") { row.last_seq } else { reserved };
             log.first_seq = log.last_seq + 1;
         } else {
             log.messages = row.messages;

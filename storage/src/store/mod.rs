@@ -84,6 +84,8 @@ pub struct Store {
     refusal: Option<Refusal>,
     /// Why redb cannot be written.
     stuck: Option<String>,
+    /// redb is being opened again, because it could not be read.
+    is_reopening: bool,
     losses: Vec<Loss>,
     next_log: u32,
     /// The longest chunk that fits a journal file.
@@ -186,11 +188,14 @@ impl Store {
     /// Stages that every sequence up to `last_seq` is used, without records (a mirror skipping a gap).
     ///
     /// # Errors
-    /// When there is no such log, or nothing can be staged now.
+    /// When there is no such log, the sequence is too high, or nothing can be staged now.
     pub fn skip_to(&mut self, log: LogId, last_seq: u64) -> Result<(), StageError> {
         let entry = self.known(log)?;
         if last_seq <= entry.last_seq {
             return Ok(());
+        }
+        if last_seq > LAST_SEQ {
+            return Err(StageError::Invalid("the highest sequence of a record is 2^64 - 2"));
         }
         if entry.is_memory() {
             self.reserve(log, last_seq)?;
@@ -395,6 +400,10 @@ impl Store {
     /// Takes the workers' reports: durable marks, moved records, failures ([`Events`]). Call it after each `wake`.
     /// It never waits for the disk, except that after a failure it reads the logs' numbers out of redb once.
     pub fn process(&mut self) -> Events {
+        if self.library.was_shut() && self.stuck.is_none() && !std::mem::replace(&mut self.is_reopening, true)
+        {
+            self.workers.reopen();
+        }
         self.workers.turn();
         let mut events = Events::default();
         while let Ok(event) = self.events.try_recv() {
@@ -421,6 +430,7 @@ impl Store {
             }
             Event::Moved { chunk, generation, report } => {
                 self.stuck = None;
+                self.is_reopening = false;
                 if let Some(refusal) = &mut self.refusal {
                     refusal.moved(generation);
                 }
@@ -443,6 +453,7 @@ impl Store {
                     refusal.hindered(&message);
                 }
                 self.stuck = Some(message);
+                self.is_reopening = false;
             }
         }
     }
@@ -527,10 +538,10 @@ impl Store {
     fn reserve(&mut self, log: LogId, seq: u64) -> Result<(), StageError> {
         let entry = self.known(log)?;
         debug_assert!(entry.spec.medium == Medium::Memory);
-        if seq.saturating_add(RESERVED / 2) <= entry.reserved {
+        if seq.saturating_add(RESERVED / 2).min(LAST_SEQ) <= entry.reserved {
             return Ok(());
         }
-        let up_to = seq.saturating_add(RESERVED);
+        let up_to = seq.saturating_add(RESERVED).min(LAST_SEQ);
         self.stage(&Frame::bare(Kind::Reserve, log.0, up_to))?;
         if let Some(entry) = self.logs.get_mut(&log) {
             entry.reserved = up_to;

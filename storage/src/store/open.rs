@@ -115,6 +115,7 @@ impl Store {
             staged: VecDeque::new(),
             refusal: None,
             stuck: None,
+            is_reopening: false,
             losses,
             next_log,
             chunk_limit: usize::try_from(bytes).unwrap_or(usize::MAX) - 2 * SECTOR,

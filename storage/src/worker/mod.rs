@@ -158,6 +158,8 @@ impl Drop for EndOfMover {
 pub(crate) enum MoverInput {
     Durable(Durable),
     Reached(Position),
+    /// redb could not be read, and gives nothing before it is opened again.
+    Reopen,
     /// A removal while the journal cannot be written, and who waits for it.
     Free(Bytes, Sender<Result<(), String>>),
     Stop,
@@ -256,6 +258,17 @@ impl Workers {
                 answers.recv().unwrap_or_else(|_| Err(ended()))
             }
             Self::Threads { to_mover: None, .. } => Err(ended()),
+        }
+    }
+
+    /// Has redb opened again, which a [`Event::Moved`] or [`Event::Stuck`] ends.
+    pub(crate) fn reopen(&mut self) {
+        match self {
+            Self::Inline { mover, .. } => mover.take(MoverInput::Reopen),
+            // A mover that has ended opens nothing.
+            Self::Threads { to_mover, .. } => {
+                let _ = to_mover.as_ref().map(|to_mover| to_mover.send(MoverInput::Reopen));
+            }
         }
     }
 

@@ -88,6 +88,10 @@ impl Mover {
                 self.position = position;
                 true
             }
+            MoverInput::Reopen => {
+                self.is_stuck = true;
+                true
+            }
             MoverInput::Stop | MoverInput::Free(..) => false,
         }
     }
@@ -158,20 +162,26 @@ impl Mover {
                 Ok(())
             }
             Err(message) => {
-                self.is_stuck = true;
-                // So that it can be read meanwhile; where this fails, too, the next attempt begins with it.
-                let _ = self.shelf.reopen();
-                self.reports.tell(Event::Stuck(message.clone()));
+                self.hindered(message.clone());
                 Err(message)
             }
         }
     }
 
+    /// redb could not be read or written.
+    fn hindered(&mut self, message: String) {
+        self.is_stuck = true;
+        // So that it can be read meanwhile; where this fails, too, the next attempt begins with it.
+        let _ = self.shelf.reopen();
+        self.reports.tell(Event::Stuck(message));
+    }
+
     /// redb has the batch.
     fn written(&mut self, report: Report) {
+        // A sweep may be what failed.
+        self.must_sweep |= self.batch.is_urgent || self.is_stuck;
         self.is_stuck = false;
         self.reserve.keep();
-        self.must_sweep |= self.batch.is_urgent;
         self.batch = Batch::default();
         self.moved = self.position;
         let generation = self.position.generation;
@@ -224,8 +234,11 @@ impl Mover {
     pub(super) fn sweep(&mut self) {
         let database = self.shelf.database();
         let swept = guarded(|| upkeep::sweep(&database));
-        self.is_stuck |= swept.is_err();
-        self.must_sweep = matches!(swept, Ok(true));
+        drop(database);
+        self.must_sweep = swept.as_ref().is_ok_and(|has_more| *has_more);
+        if let Err(error) = swept {
+            self.hindered(error.to_string());
+        }
     }
 }
 

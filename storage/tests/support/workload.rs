@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use weir_storage::simulated::Simulated;
 use weir_storage::{
-    Cost, Events, Layout, LogId, LogSpec, LogState, Medium, Next, Options, Removal, StageError, Store,
+    Cost, Events, Layout, LogId, LogSpec, LogState, Medium, Next, Options, ReadError, Removal, StageError,
+    Store,
 };
 
 /// A small, fixed generator; a failure prints its seed.
@@ -169,6 +170,10 @@ impl Driven {
                 Ok(()) if before.is_none_or(|before| before == self.world) => {}
                 Ok(()) => return Err("a change was taken while the store refuses".to_owned()),
                 Err(StageError::Failed { cause }) if store.refusing() == Some(&cause) => {}
+                // It gave nothing when it was opened again either.
+                Err(StageError::Unreadable(ReadError::Unavailable(_))) if store.stuck().is_some() => {
+                    return Ok(());
+                }
                 // redb cannot be written, or the next seal comes none too soon.
                 Err(StageError::Busy { .. } | StageError::TooLong { .. }) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
