@@ -13,7 +13,7 @@ pub mod stream;
 pub use context::EngineConfig;
 pub use engine::Engine;
 pub use input::{Input, Tag};
-pub use output::{Failure, Hearing, Held, Message, Outputs};
+pub use output::{Failure, Held, Message, Outputs, SubscriptionChange};
 
 /// The JetStream API level that is announced: everything that this level and those below ask for works.
 pub const API_LEVEL: u32 = 0;

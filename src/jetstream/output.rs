@@ -70,9 +70,9 @@ impl Held {
     }
 }
 
-/// A change to what the engine hears.
+/// A change to what the engine is subscribed to, or watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hearing {
+pub enum SubscriptionChange {
     /// Messages on subjects that match come in with this tag.
     Subscribe {
         /// Filter of the subjects.
@@ -125,7 +125,7 @@ pub struct Outputs {
     now_bytes: usize,
     /// Weight of what is held.
     held_bytes: usize,
-    hearing: Vec<Hearing>,
+    subscription_changes: Vec<SubscriptionChange>,
     arena: BytesMut,
 }
 
@@ -168,9 +168,9 @@ impl Outputs {
         self.push_held(Held { message, failure: Failure::Silent });
     }
 
-    /// Changes what the engine hears; done before anything held of the same run is answered.
-    pub fn hear(&mut self, change: Hearing) {
-        self.hearing.push(change);
+    /// Subscribes, watches, or ends that; done before anything held of the same run is answered.
+    pub fn change_subscription(&mut self, change: SubscriptionChange) {
+        self.subscription_changes.push(change);
     }
 
     /// Bytes written by `write`, without an allocation of their own.
@@ -202,7 +202,7 @@ impl Outputs {
     /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.now.is_empty() && self.held.is_empty() && self.hearing.is_empty()
+        self.now.is_empty() && self.held.is_empty() && self.subscription_changes.is_empty()
     }
 
     /// Takes what is to be sent now.
@@ -211,9 +211,9 @@ impl Outputs {
         std::mem::take(&mut self.now)
     }
 
-    /// Takes the changes to what the engine hears, in order.
-    pub fn take_hearing(&mut self) -> Vec<Hearing> {
-        std::mem::take(&mut self.hearing)
+    /// Takes the changes of subscriptions and watches, in order.
+    pub fn take_subscription_changes(&mut self) -> Vec<SubscriptionChange> {
+        std::mem::take(&mut self.subscription_changes)
     }
 
     /// Takes what is held.

@@ -2,11 +2,11 @@
 //!
 //! Each body takes bytes and panics when something does not hold.
 
+use std::sync::Arc;
+
 use redb::ReadableTable;
 
 use crate::disk::Disk;
-use std::sync::Arc;
-
 use crate::field::{u32_at, u64_at};
 use crate::home::shelf::{Shelf, ShelfError};
 use crate::home::table::{self, BlockMeta, LogRow, SubjectRow, Tag};

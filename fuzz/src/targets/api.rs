@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use weir::jetstream::interest::Interest;
-use weir::jetstream::{Engine, EngineConfig, Hearing, Input, Message, Tag};
+use weir::jetstream::{Engine, EngineConfig, Input, Message, SubscriptionChange, Tag};
 use weir::sys::random::Random;
 use weir_protocol::subject;
 use weir_storage::simulated::Simulated;
@@ -466,14 +466,14 @@ impl World {
             let staged = self.store.staged_bytes() > 0;
             self.store.seal(Box::new(|sealed| sealed.expect("the disk works")));
             let events = self.store.process();
-            for change in self.engine.outputs().take_hearing() {
+            for change in self.engine.outputs().take_subscription_changes() {
                 match change {
-                    Hearing::Subscribe { filter, tag } => self.heard.push((filter, tag)),
-                    Hearing::Unsubscribe { filter, tag } => {
+                    SubscriptionChange::Subscribe { filter, tag } => self.heard.push((filter, tag)),
+                    SubscriptionChange::Unsubscribe { filter, tag } => {
                         self.heard.retain(|each| *each != (filter.clone(), tag));
                     }
-                    Hearing::Watch { tag, .. } => self.watched.push(tag),
-                    Hearing::Unwatch { tag } => self.watched.retain(|each| *each != tag),
+                    SubscriptionChange::Watch { tag, .. } => self.watched.push(tag),
+                    SubscriptionChange::Unwatch { tag } => self.watched.retain(|each| *each != tag),
                 }
             }
             sent.extend(self.engine.outputs().take_now());

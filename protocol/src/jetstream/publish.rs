@@ -24,6 +24,7 @@ pub const TTL: &str = "Nats-TTL";
 /// cannot be read. A number beyond an i64 wraps, as nats-server's does.
 #[must_use]
 pub fn ttl(value: &[u8]) -> Option<i64> {
+    const SECOND: i64 = duration::SECOND.cast_signed();
     if value.eq_ignore_ascii_case(b"never") {
         return Some(-1);
     }
@@ -35,9 +36,6 @@ pub fn ttl(value: &[u8]) -> Option<i64> {
         value.iter().try_fold(0i64, |number, byte| Some(number.wrapping_mul(10).wrapping_add(digit(byte)?)));
     number.filter(|seconds| *seconds >= 0 && !value.is_empty())
 }
-
-/// Nanoseconds of a second.
-const SECOND: i64 = 1_000_000_000;
 
 /// Increment of a counter.
 pub const INCREMENT: &str = "Nats-Incr";

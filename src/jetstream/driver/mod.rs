@@ -240,12 +240,12 @@ impl Worker {
         }
     }
 
-    /// Lets everything out that the engine has to say: changes of what it hears, what may be sent now, and behind the
+    /// Lets everything out that the engine has to say: changes of subscriptions, what may be sent now, and behind the
     /// journal what must wait. Here acknowledgements of publishes are released: by the closure that the journal's thread
     /// calls once what they speak of is synced.
     fn release(&mut self) {
         let outputs = self.engine.outputs();
-        for change in outputs.take_hearing() {
+        for change in outputs.take_subscription_changes() {
             self.subscriptions.change(change);
         }
         self.broker.publish_all(outputs.take_now().iter().map(routed));

@@ -10,7 +10,7 @@ use super::inbox::{Inbox, Sink};
 use crate::broker::{Broker, InterestWatch, InternalSub};
 use crate::jetstream::input::{Input, Tag};
 use crate::jetstream::interest::Interest;
-use crate::jetstream::output::Hearing;
+use crate::jetstream::output::SubscriptionChange;
 
 /// Subscriptions and watches, each until the engine ends it.
 pub(super) struct Subscriptions {
@@ -25,24 +25,24 @@ impl Subscriptions {
         Self { broker, inbox, subscriptions: BTreeMap::new(), watches: BTreeMap::new() }
     }
 
-    pub(super) fn change(&mut self, change: Hearing) {
+    pub(super) fn change(&mut self, change: SubscriptionChange) {
         match change {
-            Hearing::Subscribe { filter, tag } => {
+            SubscriptionChange::Subscribe { filter, tag } => {
                 let sink = Arc::new(Sink::new(Arc::clone(&self.inbox), tag));
                 let subscription = self.broker.subscribe_internal(&filter, sink);
                 self.subscriptions.insert((tag, filter), subscription);
             }
-            Hearing::Unsubscribe { filter, tag } => {
+            SubscriptionChange::Unsubscribe { filter, tag } => {
                 self.subscriptions.remove(&(tag, filter));
             }
-            Hearing::Watch { subject, tag } => {
+            SubscriptionChange::Watch { subject, tag } => {
                 let inbox = Arc::clone(&self.inbox);
                 let changed = Arc::new(move || inbox.push(Input::InterestChanged { tag }, 0));
                 self.watches.insert(tag, self.broker.watch_interest(&subject, changed));
                 // Somebody may have come between the engine's look and this watch.
                 self.inbox.push(Input::InterestChanged { tag }, 0);
             }
-            Hearing::Unwatch { tag } => {
+            SubscriptionChange::Unwatch { tag } => {
                 self.watches.remove(&tag);
             }
         }

@@ -11,7 +11,7 @@ use weir_protocol::jetstream::{ack, direct};
 
 use super::Engine;
 use crate::jetstream::input::Tag;
-use crate::jetstream::output::Hearing;
+use crate::jetstream::output::SubscriptionChange;
 
 /// What the API subscribes to. Pull requests, resets and direct gets are subscribed for each consumer and stream, so
 /// that a request to none is answered with "no responders".
@@ -77,7 +77,7 @@ impl Engine {
         self.change_subscriptions(&before, &after);
     }
 
-    /// Stops hearing what concerned a stream.
+    /// Stops subscription_changes what concerned a stream.
     pub(in crate::jetstream) fn listen_no_more(&mut self, id: u32, config: &StreamConfig) {
         self.change_subscriptions(&of_stream(id, config), &[]);
     }
@@ -87,18 +87,19 @@ impl Engine {
         let ended = || before.iter().filter(|each| !after.contains(each)).cloned();
         // A watch is known by its tag alone, so the old one ends first. A subscription ends last: nothing is missed.
         for (_, tag) in ended().filter(|(_, tag)| is_watch(*tag)) {
-            self.outputs.hear(Hearing::Unwatch { tag });
+            self.outputs.change_subscription(SubscriptionChange::Unwatch { tag });
         }
         for (filter, tag) in after.iter().filter(|each| !before.contains(each)).cloned() {
             let filter = Bytes::from(filter);
-            self.outputs.hear(if is_watch(tag) {
-                Hearing::Watch { subject: filter, tag }
+            self.outputs.change_subscription(if is_watch(tag) {
+                SubscriptionChange::Watch { subject: filter, tag }
             } else {
-                Hearing::Subscribe { filter, tag }
+                SubscriptionChange::Subscribe { filter, tag }
             });
         }
         for (filter, tag) in ended().filter(|(_, tag)| !is_watch(*tag)) {
-            self.outputs.hear(Hearing::Unsubscribe { filter: Bytes::from(filter), tag });
+            self.outputs
+                .change_subscription(SubscriptionChange::Unsubscribe { filter: Bytes::from(filter), tag });
         }
     }
 }

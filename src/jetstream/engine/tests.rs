@@ -21,7 +21,7 @@ use weir_storage::{LogId, Next, Options, Store};
 
 use super::subscriptions::API_FILTERS;
 use super::*;
-use crate::jetstream::output::{Hearing, Message};
+use crate::jetstream::output::{Message, SubscriptionChange};
 use crate::sys::random::Random;
 
 /// 2024-01-01T00:00:00Z.
@@ -155,14 +155,14 @@ impl World {
     }
 
     fn take_outputs(&mut self) {
-        for change in self.engine.outputs().take_hearing() {
+        for change in self.engine.outputs().take_subscription_changes() {
             match change {
-                Hearing::Subscribe { filter, tag } => self.heard.push((filter, tag)),
-                Hearing::Unsubscribe { filter, tag } => {
+                SubscriptionChange::Subscribe { filter, tag } => self.heard.push((filter, tag)),
+                SubscriptionChange::Unsubscribe { filter, tag } => {
                     self.heard.retain(|each| *each != (filter.clone(), tag))
                 }
-                Hearing::Watch { subject, tag } => self.watched.push((subject, tag)),
-                Hearing::Unwatch { tag } => self.watched.retain(|(_, each)| *each != tag),
+                SubscriptionChange::Watch { subject, tag } => self.watched.push((subject, tag)),
+                SubscriptionChange::Unwatch { tag } => self.watched.retain(|(_, each)| *each != tag),
             }
         }
         let now = self.engine.outputs().take_now();

@@ -33,10 +33,10 @@ impl ShelfError {
 impl<E: Into<redb::Error>> From<E> for ShelfError {
     fn from(error: E) -> Self {
         let error = error.into();
-        let kind = match &error {
-            redb::Error::Io(error) => Some(error.kind()),
-            redb::Error::PreviousIo => Some(io::ErrorKind::Other),
-            _ => None,
+        let kind = if let redb::Error::Io(error) = &error {
+            Some(error.kind())
+        } else {
+            matches!(error, redb::Error::PreviousIo).then_some(io::ErrorKind::Other)
         };
         Self { kind, ..Self::new(error.to_string()) }
     }
