@@ -5,7 +5,7 @@
 //! the journal writer (append and sync, one group at a time) and the mover (from the journal into redb).
 //!
 //! Modules use those below them: `store` > `index`, `worker`, `recover` > `home`, `journal` > `batch`, `tail` >
-//! `reserve`, `record`, `segments` > `log`, `error`, `disk`.
+//! `reserve`, `totals`, `record`, `segments` > `log`, `error`, `disk`.
 
 pub mod disk;
 pub mod error;
@@ -27,6 +27,7 @@ mod runs;
 mod segments;
 mod subjects;
 mod tail;
+mod totals;
 mod worker;
 
 pub use disk::Folder;

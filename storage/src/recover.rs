@@ -189,7 +189,7 @@ fn last_seqs(database: &Database) -> Result<BTreeMap<u32, u64>, ShelfError> {
         for row in redb::ReadableTable::iter(&table)? {
             let (log, value) = row?;
             if let Some(row) = LogRow::decode(log.value(), value.value()) {
-                last_seqs.insert(log.value(), row.last_seq);
+                last_seqs.insert(log.value(), row.totals.last_seq);
             }
         }
         Ok(last_seqs)

@@ -11,6 +11,7 @@ use redb::TableDefinition;
 use crate::field::{array, u32_at, u64_at};
 use crate::log::LogSpec;
 use crate::record::LAST_SEQ;
+use crate::totals::Totals;
 
 /// The version this code writes, and the highest it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -84,37 +85,25 @@ fn crc(tag: Tag, log: u32, key: &[u8], body: &[u8]) -> u32 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogRow {
     pub(crate) spec: LogSpec,
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-    pub(crate) first_seq: u64,
-    pub(crate) last_seq: u64,
-    pub(crate) first_time: i64,
-    pub(crate) last_time: i64,
+    pub(crate) totals: Totals,
     pub(crate) reserved: u64,
 }
 
 impl LogRow {
     pub(crate) fn new(spec: LogSpec) -> Self {
-        let last_seq = spec.first_seq.saturating_sub(1);
-        Self {
-            messages: 0,
-            bytes: 0,
-            first_seq: spec.first_seq,
-            last_seq,
-            first_time: 0,
-            last_time: 0,
-            reserved: last_seq,
-            spec,
-        }
+        let totals = Totals::from(spec.first_seq);
+        Self { totals, reserved: totals.last_seq, spec }
     }
 
     pub(crate) fn encode(&self, log: u32) -> Vec<u8> {
         let mut body = self.spec.encode().to_vec();
-        for number in [self.messages, self.bytes, self.first_seq, self.last_seq] {
+        let Totals { messages, bytes, first_seq, last_seq, first_time, last_time } = self.totals;
+        for number in [messages, bytes, first_seq, last_seq] {
             body.extend_from_slice(&number.to_le_bytes());
         }
-        body.extend_from_slice(&self.first_time.to_le_bytes());
-        body.extend_from_slice(&self.last_time.to_le_bytes());
+        for time in [first_time, last_time] {
+            body.extend_from_slice(&time.to_le_bytes());
+        }
         body.extend_from_slice(&self.reserved.to_le_bytes());
         sealed(Tag::Log, log, &[], &body)
     }
@@ -123,12 +112,14 @@ impl LogRow {
         let body = unsealed(Tag::Log, log, &[], value)?;
         Some(Self {
             spec: LogSpec::decode(body.get(..20)?)?,
-            messages: u64_at(&body, 20)?,
-            bytes: u64_at(&body, 28)?,
-            first_seq: u64_at(&body, 36)?,
-            last_seq: u64_at(&body, 44).filter(|seq| *seq <= LAST_SEQ)?,
-            first_time: i64_at(&body, 52)?,
-            last_time: i64_at(&body, 60)?,
+            totals: Totals {
+                messages: u64_at(&body, 20)?,
+                bytes: u64_at(&body, 28)?,
+                first_seq: u64_at(&body, 36)?,
+                last_seq: u64_at(&body, 44).filter(|seq| *seq <= LAST_SEQ)?,
+                first_time: i64_at(&body, 52)?,
+                last_time: i64_at(&body, 60)?,
+            },
             reserved: u64_at(&body, 68)?,
         })
     }

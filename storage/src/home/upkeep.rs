@@ -12,6 +12,7 @@ use super::write::{Changed, Tables, Work, begin};
 use crate::batch::Change;
 use crate::record::{Piece, Walk};
 use crate::subjects::Subjects;
+use crate::totals::Totals;
 
 /// Builds a log's block index, subjects and numbers anew from its records.
 pub(crate) fn mend(database: &Database, log: u32) -> Result<(), ShelfError> {
@@ -33,9 +34,8 @@ pub(crate) fn mend(database: &Database, log: u32) -> Result<(), ShelfError> {
         };
         tables.subjects.retain_in((log, &[][..])..(log.saturating_add(1), &[][..]), |_, _| false)?;
         tables.index.retain_in((log, 0)..=(log, u64::MAX), |_, _| false)?;
-        let (first_seq, last_seq) = (work.row.first_seq, work.row.last_seq);
-        work.row.messages = 0;
-        work.row.bytes = 0;
+        let before = work.row.totals;
+        work.row.totals.clear();
         // Blocks and rows lie alike: part after part, in order of sequence.
         for is_block in [true, false] {
             let mut at = 0;
@@ -59,7 +59,7 @@ pub(crate) fn mend(database: &Database, log: u32) -> Result<(), ShelfError> {
                     meta.messages += 1;
                     meta.last_seq = frame.seq;
                     meta.last_time = frame.time;
-                    if frame.seq >= first_seq {
+                    if frame.seq >= before.first_seq {
                         tables.remember(&mut work, &frame)?;
                     }
                 }
@@ -70,7 +70,8 @@ pub(crate) fn mend(database: &Database, log: u32) -> Result<(), ShelfError> {
                 at = next;
             }
         }
-        work.row.last_seq = last_seq;
+        work.row.totals =
+            Totals { last_seq: before.last_seq, last_time: before.last_time, ..work.row.totals };
         tables.write_subjects(&work)?;
         tables.logs.insert(log, work.row.encode(log).as_slice())?;
     }

@@ -199,44 +199,39 @@ impl<'t> Tables<'t> {
                 Layout::Blocks => self.append_blocks(&mut work, batch)?,
                 Layout::Rows => self.append_rows(&mut work, batch)?,
             }
-            work.row.last_seq = work.row.last_seq.max(change.last_seq);
-            work.row.last_time = change.last_time.unwrap_or(work.row.last_time);
-            if work.row.messages == 0 {
-                work.row.first_seq = work.row.last_seq + 1;
-                work.row.first_time = 0;
-                work.row.bytes = 0;
-            }
+            work.row.totals.skip_to(change.last_seq);
+            work.row.totals.last_time = change.last_time.unwrap_or(work.row.totals.last_time);
             self.write_subjects(&work)?;
         }
-        work.changed.last_seq = work.row.last_seq;
+        work.changed.last_seq = work.row.totals.last_seq;
         self.logs.insert(log, work.row.encode(log).as_slice())?;
         Ok(Some(work.changed))
     }
 
     fn remove(&mut self, work: &mut Work<'_>) -> Result<(), ShelfError> {
         let (log, change) = (work.log, work.change);
-        if work.row.messages == 0 || (change.floor <= work.row.first_seq && change.removed.is_empty()) {
+        if work.row.totals.messages == 0
+            || (change.floor <= work.row.totals.first_seq && change.removed.is_empty())
+        {
             return Ok(());
         }
         work.changed.is_thinner = true;
-        if change.floor > work.row.last_seq {
+        if change.floor > work.row.totals.last_seq {
             return self.clear(work);
         }
         match work.row.spec.layout {
             Layout::Blocks => self.remove_from_blocks(work)?,
             Layout::Rows => self.remove_from_rows(work)?,
         }
-        let from = change.floor.max(work.row.first_seq);
+        let from = change.floor.max(work.row.totals.first_seq);
         let first = match work.row.spec.layout {
             Layout::Blocks => self.first_in_blocks(log, from)?,
             Layout::Rows => self.first_in_rows(log, from)?,
         };
-        if let Some((seq, time)) = first {
-            work.row.first_seq = seq;
-            work.row.first_time = time;
-        } else if work.row.messages > 0 {
+        work.row.totals.begin_with(first);
+        if first.is_none() && work.row.totals.messages > 0 {
             // What is left cannot be read. It stays where it is, and is named when it is read.
-            work.row.first_seq = from;
+            work.row.totals.first_seq = from;
         }
         Ok(())
     }
@@ -251,8 +246,7 @@ impl<'t> Tables<'t> {
             work.changed.gone.push(gone?.0.value().1);
         }
         self.subjects.retain_in((log, &[][..])..(log.saturating_add(1), &[][..]), |_, _| false)?;
-        work.row.messages = 0;
-        work.row.bytes = 0;
+        work.row.totals.clear();
         Ok(())
     }
 
@@ -289,7 +283,7 @@ impl<'t> Tables<'t> {
 
     fn remove_from_blocks(&mut self, work: &mut Work<'_>) -> Result<(), ShelfError> {
         let (log, change) = (work.log, work.change);
-        let old_first = work.row.first_seq;
+        let old_first = work.row.totals.first_seq;
         for (first, meta) in self.metas(log, old_first)? {
             let below = first.max(old_first) < change.floor;
             let thinned = change.removed.within(first, meta.last_seq).next().is_some();
@@ -383,7 +377,7 @@ impl<'t> Tables<'t> {
         let log = work.log;
         let mut open: Option<(u64, Vec<u8>, BlockMeta)> = None;
         let mut is_first = true;
-        let last_seq = work.row.last_seq;
+        let last_seq = work.row.totals.last_seq;
         // A record that was salvaged from a damaged journal may be here already.
         for (frame, whole) in batch.records(work.change).filter(|(frame, _)| frame.seq > last_seq) {
             if std::mem::take(&mut is_first) {
@@ -434,7 +428,7 @@ impl<'t> Tables<'t> {
     }
 
     fn append_rows(&mut self, work: &mut Work<'_>, batch: &Batch) -> Result<(), ShelfError> {
-        let (log, last_seq) = (work.log, work.row.last_seq);
+        let (log, last_seq) = (work.log, work.row.totals.last_seq);
         for (frame, whole) in batch.records(work.change).filter(|(frame, _)| frame.seq > last_seq) {
             self.remember(work, &frame)?;
             for (part, bytes) in (0u32..).zip(whole.chunks(VALUE_MAX)) {
@@ -447,11 +441,11 @@ impl<'t> Tables<'t> {
     fn remove_from_rows(&mut self, work: &mut Work<'_>) -> Result<(), ShelfError> {
         let change = work.change;
         let mut gone = Runs::default();
-        for (first, last) in change.removed.within(work.row.first_seq, work.row.last_seq) {
+        for (first, last) in change.removed.within(work.row.totals.first_seq, work.row.totals.last_seq) {
             gone.insert(first, last);
         }
-        if change.floor > work.row.first_seq {
-            gone.insert(work.row.first_seq, change.floor - 1);
+        if change.floor > work.row.totals.first_seq {
+            gone.insert(work.row.totals.first_seq, change.floor - 1);
         }
         for (first, last) in gone.iter() {
             let range = (work.log, first, 0)..=(work.log, last, u32::MAX);
@@ -463,7 +457,7 @@ impl<'t> Tables<'t> {
             for bytes in rows.values() {
                 match Frame::parse(bytes) {
                     Some(frame) => self.forget(work, &frame)?,
-                    None => work.row.messages = work.row.messages.saturating_sub(1),
+                    None => work.row.totals.subtract(1, 0),
                 }
             }
         }
@@ -489,8 +483,7 @@ impl<'t> Tables<'t> {
 
     /// A record leaves: numbers and subject.
     fn forget(&mut self, work: &mut Work<'_>, frame: &Frame<'_>) -> Result<(), ShelfError> {
-        work.row.messages = work.row.messages.saturating_sub(1);
-        work.row.bytes = work.row.bytes.saturating_sub(cost_of(work.row.spec.cost, frame));
+        work.row.totals.subtract(1, cost_of(work.row.spec.cost, frame));
         self.touch(work, frame.subject)?;
         work.subjects.removed(frame.subject, frame.seq);
         Ok(())
@@ -498,13 +491,7 @@ impl<'t> Tables<'t> {
 
     /// A record comes.
     pub(super) fn remember(&mut self, work: &mut Work<'_>, frame: &Frame<'_>) -> Result<(), ShelfError> {
-        if work.row.messages == 0 {
-            work.row.first_seq = frame.seq;
-            work.row.first_time = frame.time;
-        }
-        work.row.messages += 1;
-        work.row.bytes += cost_of(work.row.spec.cost, frame);
-        work.row.last_seq = frame.seq;
+        work.row.totals.add(frame, work.row.spec.cost);
         self.touch(work, frame.subject)?;
         work.subjects.added(frame.subject, frame.seq);
         Ok(())

@@ -20,6 +20,7 @@ use crate::runs::Runs;
 use crate::segments::Place;
 use crate::subjects::{Subjects, Tally};
 use crate::tail::{Entry, Memory, Tail};
+use crate::totals::Totals;
 
 pub(crate) mod scan;
 
@@ -30,12 +31,8 @@ use scan::Source;
 pub(crate) struct Log {
     pub(crate) id: LogId,
     pub(crate) spec: LogSpec,
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-    pub(crate) first_seq: u64,
-    pub(crate) last_seq: u64,
-    pub(crate) first_time: i64,
-    pub(crate) last_time: i64,
+    /// What is staged included.
+    pub(crate) totals: Totals,
     /// Disk logs: what the last durable chunk said. Memory logs: what the last durable reservation allows.
     pub(crate) durable_seq: u64,
     /// Memory logs: the highest sequence the journal was asked to reserve.
@@ -77,19 +74,15 @@ pub(crate) struct Below {
 
 impl Log {
     pub(crate) fn new(id: LogId, spec: LogSpec) -> Self {
-        let before = spec.first_seq.saturating_sub(1);
+        let totals = Totals::from(spec.first_seq);
+        let before = totals.last_seq;
         let memory = (spec.medium == Medium::Memory).then(Memory::new);
         Self {
             id,
-            messages: 0,
-            bytes: 0,
-            first_seq: before + 1,
-            last_seq: before,
-            first_time: 0,
-            last_time: 0,
+            totals,
             durable_seq: before,
             reserved: before,
-            purged: before + 1,
+            purged: totals.first_seq,
             touched: u64::MAX,
             attributes: BTreeMap::new(),
             subjects: Subjects::default(),
@@ -111,20 +104,18 @@ impl Log {
         if log.is_memory() {
             // The records are gone; every sequence that may have been used stays used. A row may reserve what is none.
             let reserved = row.reserved.min(LAST_SEQ);
-            log.last_seq = if cfg!(feature = "bug-reuse-sequence") { row.last_seq } else { reserved };
-            log.first_seq = log.last_seq + 1;
+            log.totals.skip_to(if cfg!(feature = "bug-reuse-sequence") {
+                row.totals.last_seq
+            } else {
+                reserved
+            });
         } else {
-            log.messages = row.messages;
-            log.bytes = row.bytes;
-            log.first_seq = row.first_seq;
-            log.last_seq = row.last_seq;
-            log.first_time = row.first_time;
-            log.last_time = row.last_time;
+            log.totals = row.totals;
         }
-        log.durable_seq = log.last_seq;
-        log.reserved = log.last_seq;
-        log.home_last = log.last_seq;
-        log.purged = log.first_seq;
+        log.durable_seq = log.totals.last_seq;
+        log.reserved = log.totals.last_seq;
+        log.home_last = log.totals.last_seq;
+        log.purged = log.totals.first_seq;
         (log.attributes, log.subjects, log.lost) = (attributes, subjects, lost);
         for (first, meta) in blocks {
             log.put_block(first, meta);
@@ -134,7 +125,7 @@ impl Log {
 
     /// redb has this block.
     fn put_block(&mut self, first: u64, meta: BlockMeta) {
-        if meta.last_seq >= self.first_seq {
+        if meta.last_seq >= self.totals.first_seq {
             self.blocks.insert(first, meta);
         }
     }
@@ -180,15 +171,16 @@ impl Log {
     }
 
     pub(crate) fn state(&self) -> LogState {
+        let Totals { messages, bytes, first_seq, last_seq, first_time, last_time } = self.totals;
         LogState {
-            messages: self.messages,
-            bytes: self.bytes,
-            first_seq: self.first_seq,
-            last_seq: self.last_seq,
-            first_time: self.first_time,
-            last_time: self.last_time,
+            messages,
+            bytes,
+            first_seq,
+            last_seq,
+            first_time,
+            last_time,
             subjects: self.subjects.len(),
-            durable_seq: self.durable_seq.min(self.last_seq),
+            durable_seq: self.durable_seq.min(last_seq),
         }
     }
 
@@ -201,24 +193,7 @@ impl Log {
         };
         self.tail.push(frame.seq, place);
         self.subjects.added(frame.subject, frame.seq);
-        if self.messages == 0 {
-            self.first_seq = frame.seq;
-            self.first_time = frame.time;
-        }
-        self.messages += 1;
-        self.bytes += cost_of(self.spec.cost, frame);
-        self.last_seq = frame.seq;
-        self.last_time = frame.time;
-    }
-
-    /// Every sequence up to `last_seq` is used.
-    pub(crate) fn skip_to(&mut self, last_seq: u64) {
-        if last_seq > self.last_seq {
-            self.last_seq = last_seq;
-            if self.messages == 0 {
-                self.first_seq = last_seq + 1;
-            }
-        }
+        self.totals.add(frame, self.spec.cost);
     }
 
     /// Whether a record is there and can be read.
@@ -244,7 +219,8 @@ impl Log {
     /// After removals: the first record present is looked for again.
     pub(crate) fn settle(&mut self, source: Source<'_>) -> Result<(), ReadError> {
         self.tail.tidy();
-        let first = if self.messages == 0 { None } else { self.first_from(source, self.first_seq)? };
+        let first =
+            if self.totals.messages == 0 { None } else { self.first_from(source, self.totals.first_seq)? };
         self.begin_with(first);
         Ok(())
     }
@@ -253,7 +229,7 @@ impl Log {
     /// when they are read, and by the store's report.
     fn first_from(&self, source: Source<'_>, mut from: u64) -> Result<Option<(u64, i64)>, ReadError> {
         loop {
-            let first = self.scan(source, from, self.last_seq, Way::Up, &mut |view| {
+            let first = self.scan(source, from, self.totals.last_seq, Way::Up, &mut |view| {
                 ControlFlow::Break((view.frame.seq, view.frame.time))
             });
             match first {
@@ -265,21 +241,18 @@ impl Log {
 
     /// Sets the numbers of the first record present, as far as it is known.
     fn begin_with(&mut self, first: Option<(u64, i64)>) {
-        if self.messages == 0 {
-            self.first_seq = self.last_seq + 1;
-            self.first_time = 0;
-            self.bytes = 0;
+        self.totals.begin_with(first);
+        if self.totals.messages == 0 {
             self.subjects.clear();
-        } else if let Some((seq, time)) = first {
-            self.first_seq = seq;
-            self.first_time = time;
         }
     }
 
     /// Reads what a removal of everything below `first_seq`, which is at most `last_seq + 1`, needs to know.
     pub(crate) fn look_below(&self, source: Source<'_>, first_seq: u64) -> Result<Below, ReadError> {
         let mut below = Below { first_seq, ..Below::default() };
-        if first_seq != self.first_seq && (self.first_seq..=self.last_seq).contains(&first_seq) {
+        if first_seq != self.totals.first_seq
+            && (self.totals.first_seq..=self.totals.last_seq).contains(&first_seq)
+        {
             self.look_home_below(source, &mut below)?;
             below.first = self.first_from(source, first_seq)?;
         }
@@ -288,11 +261,11 @@ impl Log {
 
     /// What redb has below `below.first_seq`.
     fn look_home_below(&self, source: Source<'_>, below: &mut Below) -> Result<(), ReadError> {
-        if self.first_seq > self.home_last {
+        if self.totals.first_seq > self.home_last {
             return Ok(());
         }
         let end = below.first_seq.min(self.home_last + 1);
-        let mut from = self.first_seq;
+        let mut from = self.totals.first_seq;
         let mut is_damaged = false;
         loop {
             let scanned = self.scan(source, from, end - 1, Way::Up, &mut |view| {
@@ -322,16 +295,16 @@ impl Log {
 
     /// Removes what [`Self::look_below`] has found, nothing having changed since. Returns how many records that were.
     pub(crate) fn remove_below(&mut self, source: Source<'_>, below: &Below) -> u64 {
-        if below.first_seq <= self.first_seq {
+        if below.first_seq <= self.totals.first_seq {
             return 0;
         }
-        let before = self.messages;
-        if below.first_seq > self.last_seq {
+        let before = self.totals.messages;
+        if below.first_seq > self.totals.last_seq {
             self.clear();
             return before;
         }
-        self.messages = below.left.unwrap_or_else(|| self.messages.saturating_sub(below.messages));
-        self.bytes = self.bytes.saturating_sub(below.bytes);
+        self.totals.subtract(below.messages, below.bytes);
+        self.totals.messages = below.left.unwrap_or(self.totals.messages);
         self.subjects.removed_first(&below.subjects);
         while let Some(entry) = self.blocks.first_entry()
             && entry.get().last_seq < below.first_seq
@@ -346,17 +319,14 @@ impl Log {
             }
             self.tail.tidy();
         }
-        self.first_seq = below.first_seq;
+        self.totals.first_seq = below.first_seq;
         self.begin_with(below.first);
-        before - self.messages
+        before - self.totals.messages
     }
 
     /// Nothing is left; `last_seq` stays.
     fn clear(&mut self) {
-        self.messages = 0;
-        self.bytes = 0;
-        self.first_seq = self.last_seq + 1;
-        self.first_time = 0;
+        self.totals.clear();
         self.subjects.clear();
         self.tail = Tail::default();
         self.blocks.clear();
@@ -366,7 +336,7 @@ impl Log {
     }
 
     fn take(&mut self, source: Source<'_>, seq: u64) -> Result<bool, ReadError> {
-        if seq < self.first_seq || seq > self.last_seq || self.removed.contains(seq) {
+        if seq < self.totals.first_seq || seq > self.totals.last_seq || self.removed.contains(seq) {
             return Ok(false);
         }
         if let Some((at, _)) = self.tail.find(seq) {
@@ -378,8 +348,7 @@ impl Log {
             (Bytes::copy_from_slice(view.frame.subject), cost_of(cost, &view.frame))
         })?;
         let Some((subject, cost)) = found else { return Ok(false) };
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(cost);
+        self.totals.subtract(1, cost);
         self.subjects.removed(&subject, seq);
         Ok(true)
     }
@@ -394,17 +363,13 @@ impl Log {
             self.take_at(source, self.tail.len() - 1);
             self.tail.pop_back();
         }
-        if self.last_seq > self.durable_seq {
-            self.last_seq = self.durable_seq;
-            if let Ok(Some(time)) = self.view(source, self.last_seq, |view| view.frame.time) {
-                self.last_time = time;
+        if self.totals.last_seq > self.durable_seq {
+            self.totals.last_seq = self.durable_seq;
+            if let Ok(Some(time)) = self.view(source, self.totals.last_seq, |view| view.frame.time) {
+                self.totals.last_time = time;
             }
         }
-        if self.messages == 0 {
-            self.first_seq = self.last_seq + 1;
-            self.first_time = 0;
-            self.bytes = 0;
-        }
+        self.totals.begin_with(None);
     }
 
     /// Takes the live tail entry at index `at` out of the numbers.
@@ -412,8 +377,7 @@ impl Log {
         let Some(entry) = self.tail.get(at).filter(Entry::is_live) else { return };
         let segments = self.memory.as_ref().map_or(source.chunks, |memory| &memory.segments);
         if let Some(frame) = Frame::peek(segments.slice(entry.place)) {
-            self.messages = self.messages.saturating_sub(1);
-            self.bytes = self.bytes.saturating_sub(cost_of(self.spec.cost, &frame));
+            self.totals.subtract(1, cost_of(self.spec.cost, &frame));
             self.subjects.removed(frame.subject, entry.seq);
         }
         self.tail.kill(at);

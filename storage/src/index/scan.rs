@@ -96,7 +96,7 @@ impl Log {
         seq: u64,
         look: impl FnOnce(&View<'_>) -> T,
     ) -> Result<Option<T>, ReadError> {
-        if seq < self.first_seq || seq > self.last_seq || self.removed.contains(seq) {
+        if seq < self.totals.first_seq || seq > self.totals.last_seq || self.removed.contains(seq) {
             return Ok(None);
         }
         if self.lost.contains(seq) {
@@ -136,7 +136,7 @@ impl Log {
         way: Way,
         visit: Visit<'_, B>,
     ) -> Result<Option<B>, ReadError> {
-        let span = Span { low, high, way }.within(self.first_seq, self.last_seq);
+        let span = Span { low, high, way }.within(self.totals.first_seq, self.totals.last_seq);
         if self.lost.is_empty() {
             return self.scan_all(source, span, visit);
         }
@@ -275,7 +275,7 @@ impl Log {
 
     /// How many records lie at or above `from`.
     pub(crate) fn count_from(&self, source: Source<'_>, from: u64) -> Result<u64, ReadError> {
-        let from = from.max(self.first_seq);
+        let from = from.max(self.totals.first_seq);
         let mut count = 0;
         let mut scan_to = self.home_last;
         if self.spec.layout == Layout::Blocks && !self.is_memory() {
@@ -304,11 +304,11 @@ impl Log {
 
     /// The sequence of the first record at or after `time`.
     pub(crate) fn seek_time(&self, source: Source<'_>, time: i64) -> Result<Option<u64>, ReadError> {
-        if self.messages == 0 || time > self.last_time {
+        if self.totals.messages == 0 || time > self.totals.last_time {
             return Ok(None);
         }
         // Halves: every record below `low` is too early; one at or above `high` is not.
-        let (mut low, mut high) = (self.first_seq, self.last_seq + 1);
+        let (mut low, mut high) = (self.totals.first_seq, self.totals.last_seq + 1);
         while low < high {
             let middle = low + (high - low) / 2;
             let found = self.scan(source, middle, high - 1, Way::Up, &mut |view| {
@@ -319,6 +319,6 @@ impl Log {
                 _ => high = middle,
             }
         }
-        self.scan(source, low, self.last_seq, Way::Up, &mut |view| ControlFlow::Break(view.frame.seq))
+        self.scan(source, low, self.totals.last_seq, Way::Up, &mut |view| ControlFlow::Break(view.frame.seq))
     }
 }

@@ -167,8 +167,8 @@ impl Store {
 
     /// The next seal reserves what memory logs hold and the failed group was to reserve.
     fn reserve_again(&mut self) {
-        let beyond = self.logs.values().filter(|log| log.is_memory() && log.last_seq > log.reserved);
-        let beyond: Vec<_> = beyond.map(|log| (log.id, log.last_seq)).collect();
+        let beyond = self.logs.values().filter(|log| log.is_memory() && log.totals.last_seq > log.reserved);
+        let beyond: Vec<_> = beyond.map(|log| (log.id, log.totals.last_seq)).collect();
         for (log, last_seq) in beyond {
             // Nothing else is staged, so there is room. If not, the log's next append reserves for both.
             let _ = self.reserve(log, last_seq);

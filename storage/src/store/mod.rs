@@ -159,8 +159,8 @@ impl Store {
         payload: &[u8],
     ) -> Result<(), StageError> {
         let entry = self.logs.get(&log).ok_or(StageError::NoSuchLog(log))?;
-        if seq <= entry.last_seq {
-            return Err(StageError::SequenceUsed { log, seq, last_seq: entry.last_seq });
+        if seq <= entry.totals.last_seq {
+            return Err(StageError::SequenceUsed { log, seq, last_seq: entry.totals.last_seq });
         }
         if seq > LAST_SEQ {
             return Err(StageError::Invalid("the highest sequence of a record is 2^64 - 2"));
@@ -191,7 +191,7 @@ impl Store {
     /// When there is no such log, the sequence is too high, or nothing can be staged now.
     pub fn skip_to(&mut self, log: LogId, last_seq: u64) -> Result<(), StageError> {
         let entry = self.known(log)?;
-        if last_seq <= entry.last_seq {
+        if last_seq <= entry.totals.last_seq {
             return Ok(());
         }
         if last_seq > LAST_SEQ {
@@ -203,7 +203,7 @@ impl Store {
             self.stage(&Frame::bare(Kind::Skip, log.0, last_seq))?;
         }
         if let Some(entry) = self.logs.get_mut(&log) {
-            entry.skip_to(last_seq);
+            entry.totals.skip_to(last_seq);
         }
         self.touch(log);
         Ok(())
@@ -234,23 +234,24 @@ impl Store {
     pub fn purge(&mut self, log: LogId, first_seq: u64) -> Result<u64, StageError> {
         let entry = self.known(log)?;
         // What was only evicted may come back after a crash; what was purged must not.
-        if first_seq <= if entry.is_memory() { entry.first_seq } else { entry.purged } {
+        if first_seq <= if entry.is_memory() { entry.totals.first_seq } else { entry.purged } {
             return Ok(0);
         }
-        let below = entry.look_below(self.source(), first_seq.min(entry.last_seq.saturating_add(1)))?;
+        let below =
+            entry.look_below(self.source(), first_seq.min(entry.totals.last_seq.saturating_add(1)))?;
         if cfg!(feature = "bug-purge-only-redb") && !entry.is_memory() {
             Frame::bare(Kind::Purge, log.0, first_seq).encode_unchecked(&mut self.evictions);
         } else if !entry.is_memory() {
             self.stage(&Frame::bare(Kind::Purge, log.0, first_seq))?;
             self.note_staged(log, None);
-        } else if first_seq > entry.last_seq.saturating_add(1) {
+        } else if first_seq > entry.totals.last_seq.saturating_add(1) {
             self.reserve(log, first_seq - 1)?;
         }
         let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return Ok(0) };
         entry.purged = first_seq;
         let removed = entry.remove_below(source, &below);
-        entry.skip_to(first_seq - 1);
+        entry.totals.skip_to(first_seq - 1);
         self.touch(log);
         Ok(removed)
     }
@@ -281,8 +282,8 @@ impl Store {
         }
         let source = Source { chunks: &self.chunks, library: &self.library };
         let Some(entry) = self.logs.get_mut(&log) else { return 0 };
-        let first_seq = first_seq.min(entry.last_seq.saturating_add(1));
-        if first_seq <= entry.first_seq {
+        let first_seq = first_seq.min(entry.totals.last_seq.saturating_add(1));
+        if first_seq <= entry.totals.first_seq {
             return 0;
         }
         let Ok(below) = entry.look_below(source, first_seq) else { return 0 };
@@ -351,7 +352,7 @@ impl Store {
         let mut marks = Vec::with_capacity(self.touched.len());
         for log in self.touched.drain(..) {
             if let Some(entry) = self.logs.get(&log) {
-                marks.push((log, if entry.is_memory() { entry.reserved } else { entry.last_seq }));
+                marks.push((log, if entry.is_memory() { entry.reserved } else { entry.totals.last_seq }));
             }
         }
         let is_empty = self.chunks.current.is_empty();

@@ -130,8 +130,12 @@ impl Store {
     /// When the last of it could not be written.
     pub fn close(mut self) -> Result<(), String> {
         // Memory logs go on right behind what was used.
-        let used: Vec<(LogId, u64)> =
-            self.logs.values().filter(|log| log.is_memory()).map(|log| (log.id, log.last_seq)).collect();
+        let used: Vec<(LogId, u64)> = self
+            .logs
+            .values()
+            .filter(|log| log.is_memory())
+            .map(|log| (log.id, log.totals.last_seq))
+            .collect();
         if self.refusal.is_none() {
             for (log, last_seq) in used {
                 self.stage(&Frame::bare(Kind::Reserve, log.0, last_seq))

@@ -76,7 +76,7 @@ impl Store {
         budget: usize,
     ) -> Result<Next, ReadError> {
         let log = self.log(log)?;
-        let up_to = up_to.min(log.last_seq);
+        let up_to = up_to.min(log.totals.last_seq);
         let subjects = usize::try_from(log.subjects.len()).unwrap_or(usize::MAX);
         let patience = PATIENCE.max(subjects / 16);
         let (mut from, mut examined) = (from, 0);
@@ -179,9 +179,9 @@ impl Store {
     /// When there is no such log, or damage lies in the way.
     pub fn count(&self, log: LogId, from: u64, matcher: Option<Matcher<'_>>) -> Result<u64, ReadError> {
         let log = self.log(log)?;
-        if from <= log.first_seq {
+        if from <= log.totals.first_seq {
             return Ok(match matcher {
-                None => log.messages,
+                None => log.totals.messages,
                 Some(wanted) => log
                     .subjects
                     .unordered()
@@ -192,7 +192,7 @@ impl Store {
         }
         let Some(wanted) = matcher else { return log.count_from(self.source(), from) };
         let mut count = 0;
-        log.scan(self.source(), from, log.last_seq, Way::Up, &mut |view| {
+        log.scan(self.source(), from, log.totals.last_seq, Way::Up, &mut |view| {
             count += u64::from(wanted(view.frame.subject));
             ControlFlow::<()>::Continue(())
         })?;
@@ -227,13 +227,13 @@ impl Store {
     pub fn gaps(&self, log: LogId, max: usize) -> Result<Vec<u64>, ReadError> {
         let log = self.log(log)?;
         let mut gaps = Vec::new();
-        let mut expected = log.first_seq;
-        log.scan(self.source(), log.first_seq, log.last_seq, Way::Up, &mut |view| {
+        let mut expected = log.totals.first_seq;
+        log.scan(self.source(), log.totals.first_seq, log.totals.last_seq, Way::Up, &mut |view| {
             gaps.extend((expected..view.frame.seq).take(max - gaps.len()));
             expected = view.frame.seq + 1;
             if gaps.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        gaps.extend((expected..=log.last_seq).take(max - gaps.len()));
+        gaps.extend((expected..=log.totals.last_seq).take(max - gaps.len()));
         Ok(gaps)
     }
 
@@ -270,7 +270,7 @@ impl Store {
         }
         numbers.first.set(first);
         numbers.last.set(last);
-        if log.subjects.walked(walked, log.messages) {
+        if log.subjects.walked(walked, log.totals.messages) {
             self.list_subjects(log);
         }
         SubjectState { messages: numbers.messages, first_seq: first.seq, last_seq: last.seq }
@@ -278,9 +278,9 @@ impl Store {
     /// One pass over all records; damaged ones are passed over.
     fn list_subjects(&self, log: &Log) {
         log.subjects.list(|visit| {
-            let mut from = log.first_seq;
+            let mut from = log.totals.first_seq;
             loop {
-                let scanned = log.scan(self.source(), from, log.last_seq, Way::Up, &mut |view| {
+                let scanned = log.scan(self.source(), from, log.totals.last_seq, Way::Up, &mut |view| {
                     visit(view.frame.subject, view.frame.seq);
                     ControlFlow::<()>::Continue(())
                 });

@@ -350,7 +350,7 @@ mod tests {
                     assert!(mover.idle() || mover.idle(), "{context}");
                     let loaded = load::load(&mover.shelf.database()).expect("read");
                     let row = &loaded.logs[&LOG].row;
-                    let is_gone = match (row.first_seq, row.messages) {
+                    let is_gone = match (row.totals.first_seq, row.totals.messages) {
                         (6, 5) => true,
                         (1, 10) => false,
                         other => panic!("{context}: removed in part: {other:?}"),
