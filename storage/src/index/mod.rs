@@ -24,7 +24,7 @@ use crate::totals::Totals;
 
 pub(crate) mod scan;
 
-use scan::Source;
+use scan::{Source, View};
 
 /// One log.
 #[derive(Debug)]
@@ -70,6 +70,14 @@ pub(crate) struct Below {
     left: Option<u64>,
     /// Sequence and time of the first one that stays.
     first: Option<(u64, i64)>,
+}
+
+/// A record that is to be removed.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) seq: u64,
+    /// Subject and cost of a record in redb: it is not read again.
+    home: Option<(Bytes, u64)>,
 }
 
 impl Log {
@@ -196,33 +204,49 @@ impl Log {
         self.totals.add(frame, self.spec.cost);
     }
 
-    /// Whether a record is there and can be read.
-    pub(crate) fn has(&self, source: Source<'_>, seq: u64) -> Result<bool, ReadError> {
-        Ok(self.view(source, seq, |_| ())?.is_some())
+    /// A record that is there and can be read, for [`Self::remove`].
+    pub(crate) fn find(&self, source: Source<'_>, seq: u64) -> Result<Option<Found>, ReadError> {
+        let is_home = seq <= self.home_last && !self.is_memory();
+        self.view(source, seq, |View { frame, .. }| {
+            let home =
+                is_home.then(|| (Bytes::copy_from_slice(frame.subject), cost_of(self.spec.cost, frame)));
+            Found { seq, home }
+        })
     }
 
-    /// Takes one record out of the numbers. `chunk` is the one that will tell the mover.
-    pub(crate) fn remove_one(&mut self, source: Source<'_>, seq: u64, chunk: u64) -> Result<bool, ReadError> {
-        if !self.take(source, seq)? {
-            return Ok(false);
-        }
-        if self.memory.is_none() {
-            self.removed.insert(seq, seq);
-            match self.removals.back_mut() {
-                Some((same, _, last)) if *same == chunk && *last + 1 == seq => *last = seq,
-                _ => self.removals.push_back((chunk, seq, seq)),
+    /// Takes records out of the numbers that [`Self::find`] has found, nothing having changed since. `chunk` is the one that
+    /// will tell the mover.
+    pub(crate) fn remove(&mut self, source: Source<'_>, found: &[Found], chunk: u64) {
+        for Found { seq, home } in found {
+            match home {
+                Some((subject, cost)) => {
+                    self.totals.subtract(1, *cost);
+                    self.subjects.removed(subject, *seq);
+                }
+                None => {
+                    if let Some((at, _)) = self.tail.find(*seq) {
+                        self.take_at(source, at);
+                    }
+                }
+            }
+            if !self.is_memory() {
+                self.removed.insert(*seq, *seq);
+                match self.removals.back_mut() {
+                    Some((same, _, last)) if *same == chunk && *last + 1 == *seq => *last = *seq,
+                    _ => self.removals.push_back((chunk, *seq, *seq)),
+                }
             }
         }
-        Ok(true)
-    }
-
-    /// After removals: the first record present is looked for again.
-    pub(crate) fn settle(&mut self, source: Source<'_>) -> Result<(), ReadError> {
         self.tail.tidy();
-        let first =
-            if self.totals.messages == 0 { None } else { self.first_from(source, self.totals.first_seq)? };
+        let begun = self.totals.first_seq;
+        let is_first_gone = self.removed.contains(begun) || found.iter().any(|found| found.seq == begun);
+        let first = if is_first_gone && self.totals.messages > 0 {
+            // Where it cannot be read, the numbers stay as they are until it can.
+            self.first_from(source, begun).unwrap_or_default()
+        } else {
+            None
+        };
         self.begin_with(first);
-        Ok(())
     }
 
     /// Sequence and time of the first record at or above `from`. Damaged records in front are passed over: they are named
@@ -333,24 +357,6 @@ impl Log {
         if let Some(memory) = &mut self.memory {
             *memory = Memory::new();
         }
-    }
-
-    fn take(&mut self, source: Source<'_>, seq: u64) -> Result<bool, ReadError> {
-        if seq < self.totals.first_seq || seq > self.totals.last_seq || self.removed.contains(seq) {
-            return Ok(false);
-        }
-        if let Some((at, _)) = self.tail.find(seq) {
-            self.take_at(source, at);
-            return Ok(true);
-        }
-        let cost = self.spec.cost;
-        let found = self.view(source, seq, |view| {
-            (Bytes::copy_from_slice(view.frame.subject), cost_of(cost, &view.frame))
-        })?;
-        let Some((subject, cost)) = found else { return Ok(false) };
-        self.totals.subtract(1, cost);
-        self.subjects.removed(&subject, seq);
-        Ok(true)
     }
 
     /// Takes back the records behind what is durable: they are lost. Not where a purge was staged behind them; then it is

@@ -16,8 +16,8 @@ use crate::error::{Damage, StageError};
 use crate::home::read::Library;
 use crate::home::shelf::Shelf;
 use crate::home::write::Loss;
-use crate::index::Log;
 use crate::index::scan::Source;
+use crate::index::{Found, Log};
 use crate::journal::format::footprint;
 use crate::log::{LogId, LogSpec, Medium};
 use crate::record::{Frame, HEADER, Kind, LAST_SEQ, encode_runs};
@@ -214,16 +214,16 @@ impl Store {
     /// # Errors
     /// When there is no such log, a record is damaged, or nothing can be staged now.
     pub fn remove(&mut self, log: LogId, seqs: &[u64]) -> Result<u64, StageError> {
-        let present = self.present(log, seqs)?;
-        if present.is_empty() {
+        let found = self.find(log, seqs)?;
+        if found.is_empty() {
             return Ok(0);
         }
         if !self.known(log)?.is_memory() {
-            let runs = encode_runs(&runs::join(&present));
+            let runs = encode_runs(&runs::join(&sequences(&found)));
             self.stage(&Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) })?;
             self.note_staged(log, None);
         }
-        Ok(self.take(log, &present))
+        Ok(self.take(log, &found))
     }
 
     /// Stages the removal of every record below `first_seq`; `first_seq` may lie beyond the end, then
@@ -260,18 +260,19 @@ impl Store {
     /// durable with the next change that is; redb follows in the background. Returns how many were present; nothing while
     /// [`Self::refusing`].
     pub fn evict(&mut self, log: LogId, seqs: &[u64]) -> u64 {
-        let Ok(present) = self.present(log, seqs) else { return 0 };
-        if present.is_empty() {
+        let Ok(found) = self.find(log, seqs) else { return 0 };
+        if found.is_empty() {
             return 0;
         }
         if self.logs.get(&log).is_some_and(|entry| !entry.is_memory()) {
-            let runs = encode_runs(&runs::join(&present));
+            let seqs = sequences(&found);
+            let runs = encode_runs(&runs::join(&seqs));
             Frame { payload: &runs, ..Frame::bare(Kind::Remove, log.0, 0) }
                 .encode_unchecked(&mut self.evictions);
-            self.riding.these(log, &present);
+            self.riding.these(log, &seqs);
             self.note_staged(log, None);
         }
-        self.take(log, &present)
+        self.take(log, &found)
     }
 
     /// As [`Self::evict`], for every record below `first_seq` (which is at most `last_seq + 1`); nothing either when the
@@ -508,31 +509,25 @@ impl Store {
     }
 
     /// Those of `seqs` that are present, in order, each once.
-    fn present(&self, log: LogId, seqs: &[u64]) -> Result<Vec<u64>, StageError> {
+    fn find(&self, log: LogId, seqs: &[u64]) -> Result<Vec<Found>, StageError> {
         let entry = self.known(log)?;
-        let mut present = Vec::with_capacity(seqs.len());
+        let mut found = Vec::with_capacity(seqs.len());
         for &seq in seqs {
-            if entry.has(self.source(), seq)? {
-                present.push(seq);
-            }
+            found.extend(entry.find(self.source(), seq)?);
         }
-        present.sort_unstable();
-        present.dedup();
-        Ok(present)
+        found.sort_unstable_by_key(|found| found.seq);
+        found.dedup_by_key(|found| found.seq);
+        Ok(found)
     }
 
-    /// Takes records out of the indexes that were just found present.
-    fn take(&mut self, log: LogId, present: &[u64]) -> u64 {
+    /// Takes records out of the indexes. Returns how many.
+    fn take(&mut self, log: LogId, found: &[Found]) -> u64 {
         let chunk = self.chunks.current_number();
         let source = Source { chunks: &self.chunks, library: &self.library };
-        let Some(entry) = self.logs.get_mut(&log) else { return 0 };
-        let mut taken = 0;
-        for &seq in present {
-            taken += u64::from(entry.remove_one(source, seq, chunk).unwrap_or(false));
+        if let Some(entry) = self.logs.get_mut(&log) {
+            entry.remove(source, found, chunk);
         }
-        // Damage behind the removed ones shows when it is read; the numbers stay as they are until then.
-        let _ = entry.settle(source);
-        taken
+        found.len() as u64
     }
 
     /// Reserves sequences of a memory log, well before they are needed.
@@ -607,4 +602,8 @@ impl Store {
             Place { segment: self.chunks.current_number(), offset: offset as u32, len: frame.len() as u32 };
         Ok(place)
     }
+}
+
+fn sequences(found: &[Found]) -> Vec<u64> {
+    found.iter().map(|found| found.seq).collect()
 }
