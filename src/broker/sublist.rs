@@ -86,8 +86,7 @@ impl<T> Sublist<T> {
     /// Takes a subscription out; `None` when it is not there.
     pub(crate) fn remove(&mut self, filter: &[u8], queue: Option<&[u8]>, id: u64) -> Option<T> {
         let removed = if has_wildcard(filter) {
-            let mut tokens = filter.split(|&b| b == b'.');
-            self.wildcards.remove(&mut tokens, queue, id)
+            self.wildcards.remove(filter, queue, id)
         } else {
             let members = self.literals.get_mut(filter)?;
             let removed = members.remove(queue, id);
@@ -174,33 +173,53 @@ impl<T> Node<T> {
         &mut node.here
     }
 
-    /// Removes under the filter made of `tokens` and cuts the branches that became empty.
-    fn remove<'f>(
-        &mut self,
-        tokens: &mut impl Iterator<Item = &'f [u8]>,
-        queue: Option<&[u8]>,
-        id: u64,
-    ) -> Option<T> {
-        match tokens.next() {
-            None => self.here.remove(queue, id),
-            Some(b">") => self.tail.remove(queue, id),
-            Some(b"*") => {
-                let child = self.star.as_mut()?;
-                let removed = child.remove(tokens, queue, id);
-                if child.is_empty() {
-                    self.star = None;
+    /// Removes under a filter and cuts the branch that became empty. A filter may have any number of tokens (a stream's), so
+    /// the stack has no part in it.
+    fn remove(&mut self, filter: &[u8], queue: Option<&[u8]>, id: u64) -> Option<T> {
+        let mut tokens = filter.split(|&b| b == b'.');
+        let mut node = &mut *self;
+        // Tokens to the node where the branch forks off for the last time.
+        let (mut depth, mut fork) = (0, 0);
+        let removed = loop {
+            match tokens.next() {
+                None => break node.here.remove(queue, id)?,
+                Some(b">") => break node.tail.remove(queue, id)?,
+                Some(token) => {
+                    if node.has_more_than_one_branch() {
+                        fork = depth;
+                    }
+                    node = node.child_mut(token)?;
+                    depth += 1;
                 }
-                removed
             }
-            Some(token) => {
-                let child = self.tokens.get_mut(token)?;
-                let removed = child.remove(tokens, queue, id);
-                if child.is_empty() {
-                    self.tokens.remove(token);
-                }
-                removed
+        };
+        if node.is_empty() {
+            let mut tokens = filter.split(|&b| b == b'.');
+            let mut node = self;
+            for token in tokens.by_ref().take(fork) {
+                node = node.child_mut(token)?;
+            }
+            // Node by node: as they are nested, dropping the first one would take stack for each.
+            let mut cut = tokens.next().and_then(|token| node.take_child(token));
+            while let Some(mut node) = cut {
+                cut = tokens.next().and_then(|token| node.take_child(token));
             }
         }
+        Some(removed)
+    }
+
+    fn child_mut(&mut self, token: &[u8]) -> Option<&mut Self> {
+        if token == b"*" { self.star.as_deref_mut() } else { self.tokens.get_mut(token) }
+    }
+
+    fn take_child(&mut self, token: &[u8]) -> Option<Self> {
+        if token == b"*" { self.star.take().map(|child| *child) } else { self.tokens.remove(token) }
+    }
+
+    /// Whether anything but one child hangs on it.
+    fn has_more_than_one_branch(&self) -> bool {
+        let children = self.tokens.len() + usize::from(self.star.is_some());
+        children > 1 || !self.here.is_empty() || !self.tail.is_empty()
     }
 
     fn is_empty(&self) -> bool {
@@ -321,6 +340,19 @@ mod tests {
         }
         assert_eq!(list.len(), 0);
         assert!(list.literals.is_empty() && list.wildcards.is_empty());
+    }
+
+    #[test]
+    fn a_filter_may_have_any_number_of_tokens() {
+        let mut list = Sublist::default();
+        let long = ["*", &".a".repeat(100_000)].concat();
+        for (id, end) in (0..).zip(["", ".>", ".*"]) {
+            list.insert(format!("{long}{end}").as_bytes(), None, id, id);
+        }
+        for (id, end) in (0..).zip(["", ".>", ".*"]) {
+            assert_eq!(list.remove(format!("{long}{end}").as_bytes(), None, id), Some(id));
+        }
+        assert!(list.wildcards.is_empty());
     }
 
     /// The rule in its plainest form, token by token.

@@ -117,6 +117,15 @@ pub enum State {
     Failed,
 }
 
+impl Session {
+    /// Whether it belongs to this recording of all devices. Rows are anybody's to write: a parent is nobody's child, so that
+    /// no family goes round in a circle.
+    #[must_use]
+    pub fn is_child_of(&self, parent: &Id) -> bool {
+        self.parent.as_ref() == Some(parent) && self.device_id.is_some() && !self.stream.is_empty()
+    }
+}
+
 impl State {
     /// Whether somebody still works on it.
     #[must_use]

@@ -533,6 +533,26 @@ async fn s0_058_all_devices_are_recorded_each_in_a_session_of_its_own() {
     }
 }
 
+/// The rows are anybody's to write.
+#[tokio::test]
+async fn a_session_that_names_itself_its_parent_is_listed() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    controlled(&client, &json!({"action": "start", "session_id": "all"})).await;
+    let mut written = row(&client, SESSIONS, "all").await.unwrap();
+    written["parent"] = json!("all");
+    written["message_count"] = json!(u64::MAX);
+    publish(&client, &format!("$KV.{SESSIONS}.all"), written.to_string()).await;
+    eventually("it is listed as it was written", || async {
+        let listed = controlled(&client, &json!({"action": "list"})).await;
+        let told = listed["sessions"][0]["parent"] == "all";
+        told.then_some(())
+    })
+    .await;
+    controlled(&client, &json!({"action": "stop", "session_id": "all"})).await;
+    stopped(&client, "all").await;
+}
+
 #[tokio::test]
 async fn s0_059_recordings_of_two_devices_do_not_mix() {
     let server = Server::start().await;

@@ -173,7 +173,7 @@ impl OrderedConsumer {
     async fn recreate(&mut self) -> Result<(), JetStreamError> {
         let deliver = match self.last_sequence {
             0 => self.options.deliver,
-            last => DeliverPolicy::Sequence(last + 1),
+            last => DeliverPolicy::Sequence(last.saturating_add(1)),
         };
         // The old one goes by itself once nobody listens to it; this only frees it sooner.
         let (jetstream, stream, name) = (&self.jetstream, &self.stream, &self.current.name);

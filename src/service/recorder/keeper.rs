@@ -184,10 +184,11 @@ async fn progress(shared: &Arc<Shared>, session: &Session) -> Result<(), RecordE
         // The parent of a recording of all devices: its children are counted.
         let children = shared.sessions.states().all().into_iter().filter(|row| {
             let child = shared.sessions.sessions().cached(&row.session_id.key());
-            child.is_some_and(|child| child.parent.as_ref() == Some(&session.session_id))
+            child.is_some_and(|child| child.is_child_of(&session.session_id))
         });
-        let (count, last) = children
-            .fold((0, None), |(count, last), row| (count + row.message_count, last.max(row.last_message_at)));
+        let (count, last) = children.fold((0, None), |(count, last): (u64, _), row| {
+            (count.saturating_add(row.message_count), last.max(row.last_message_at))
+        });
         return write_progress(shared, session, count, last).await;
     };
     match shared.jetstream.find_stream(&session.stream).await? {

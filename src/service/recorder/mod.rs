@@ -241,11 +241,11 @@ impl Recorder {
         // The parent of a recording of all devices has what its children have.
         let mut all = (0, None);
         for child in self.shared.sessions.sessions().all() {
-            if child.parent.as_ref() == Some(&session.session_id) {
+            if child.is_child_of(&session.session_id) {
                 let state = self.shared.sessions.state_of(&child.session_id);
                 let live = Box::pin(self.live(&child, state)).await?;
                 let (count, last) = live.unwrap_or((child.message_count, child.last_message_at));
-                all = (all.0 + count, all.1.max(last));
+                all = (count.saturating_add(all.0), all.1.max(last));
             }
         }
         Ok(Some(all))
@@ -273,12 +273,8 @@ impl Recorder {
         } else {
             return Err(RecordError::Active(session.to_string(), "starting"));
         }
-        let mut family: Vec<Session> = sessions
-            .sessions()
-            .all()
-            .into_iter()
-            .filter(|child| child.parent.as_ref() == Some(session))
-            .collect();
+        let mut family: Vec<Session> =
+            sessions.sessions().all().into_iter().filter(|child| child.is_child_of(session)).collect();
         family.push(row);
         for member in &family {
             if !member.stream.is_empty() {

@@ -195,7 +195,7 @@ async fn last_sequence(
     session: &Session,
     state: &RecordState,
 ) -> Result<u64, RecordError> {
-    let stop_at = state.stop_at.unwrap_or_else(|| shared.now());
+    let mut stop_at = state.stop_at.unwrap_or_else(|| shared.now());
     loop {
         let Some(info) = shared.jetstream.find_stream(&buffer_stream(device)).await? else {
             // Nothing will come any more; what the mirror has is all.
@@ -209,15 +209,7 @@ async fn last_sequence(
             let left = Duration::from_nanos(u64::try_from(stop_at.saturating_sub(clock)).unwrap_or_default());
             tokio::time::sleep(left.min(Duration::from_millis(250)).max(POLL_MIN)).await;
             let now = shared.sessions.states().cached(&state.session_id.key());
-            if now.as_ref().and_then(|now| now.stop_at).is_some_and(|moved| moved != stop_at) {
-                return Box::pin(last_sequence(
-                    shared,
-                    device,
-                    session,
-                    &now.unwrap_or_else(|| state.clone()),
-                ))
-                .await;
-            }
+            stop_at = now.and_then(|now| now.stop_at).unwrap_or(stop_at);
             continue;
         }
         // The state was taken before these lookups, so a message that they do not find came later. A buffer in memory may
@@ -356,7 +348,7 @@ async fn delete_beyond(shared: &Shared, session: &Session, last: u64) -> Result<
 /// The end of a recording of all devices: its children end, then it does.
 async fn end_parent(shared: &Arc<Shared>, parent: &Session, state: &RecordState) -> Result<(), RecordError> {
     let id = &parent.session_id;
-    let children = |session: &Session| session.parent.as_ref() == Some(id);
+    let children = |session: &Session| session.is_child_of(id);
     Box::pin(stop_where(shared, false, children, CATCH_UP_MAX * 2)).await?;
     let family: Vec<Session> = shared.sessions.sessions().all().into_iter().filter(children).collect();
     if family.iter().any(|child| shared.sessions.state_of(&child.session_id).is_none_or(State::is_active)) {
@@ -364,7 +356,7 @@ async fn end_parent(shared: &Arc<Shared>, parent: &Session, state: &RecordState)
         tokio::time::sleep(RETRY).await;
         return Ok(());
     }
-    let message_count = family.iter().map(|child| child.message_count).sum();
+    let message_count = family.iter().fold(0, |count: u64, child| count.saturating_add(child.message_count));
     let last_message_at = family.iter().filter_map(|child| child.last_message_at).max();
     let key = id.key();
     shared
