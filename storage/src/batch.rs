@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::log::LogSpec;
-use crate::record::{Frame, Kind, decode_runs};
+use crate::record::{Frame, Kind, LAST_SEQ, decode_runs};
 use crate::runs::Runs;
 use crate::segments::Place;
 use crate::tail::Tail;
@@ -75,7 +75,7 @@ impl Batch {
                 change.last_seq = change.last_seq.max(frame.seq);
                 change.last_time = Some(frame.time);
             }
-            Kind::Skip => change.last_seq = change.last_seq.max(frame.seq),
+            Kind::Skip => change.last_seq = change.last_seq.max(frame.seq.min(LAST_SEQ)),
             Kind::Remove => {
                 self.removals += 1;
                 for (first, last) in decode_runs(frame.payload) {

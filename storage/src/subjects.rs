@@ -90,7 +90,7 @@ impl Subjects {
             return;
         };
         let before = numbers.last.replace(here);
-        numbers.messages += 1;
+        numbers.messages = numbers.messages.saturating_add(1);
         let Some(lists) = self.lists.get_mut() else { return };
         if let Some(list) = lists.get_mut(subject) {
             list.push_back(seq);

@@ -30,8 +30,8 @@ impl Totals {
             self.first_seq = frame.seq;
             self.first_time = frame.time;
         }
-        self.messages += 1;
-        self.bytes += cost_of(cost, frame);
+        self.messages = self.messages.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(cost_of(cost, frame));
         self.last_seq = frame.seq;
         self.last_time = frame.time;
     }

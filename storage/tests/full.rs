@@ -211,6 +211,44 @@ fn what_cannot_be_freed_stays_as_it_is() {
     assert_eq!(field.open_again().sequences(), before);
 }
 
+/// The log is gone from the database before the owner's index can be made anew.
+#[test]
+fn a_log_that_is_freed_can_be_asked_for_until_the_store_has_recovered() {
+    for layout in [Layout::Blocks, Layout::Rows] {
+        let mut between = 0;
+        for reads in 0.. {
+            let mut field = Field::new(layout, false);
+            assert_eq!(field.send(), None);
+            // What is written is read from the disk again.
+            field.options.cache_bytes = 0;
+            let mut field = field.open_again();
+            for _ in 0..20 {
+                assert_eq!(field.send(), None);
+            }
+            field.disk.fail(field.disk.attempts()..u64::MAX, ErrorKind::Other);
+            field.send_until_refused();
+            field.disk.heal();
+            field.disk.fail_reads_after(reads);
+            let freed = field.store.free(field.log, Removal::Log);
+            let is_refusing = field.store.refusing().is_some();
+            // It may also be gone without having been told so.
+            between += u64::from(freed.is_ok() && is_refusing);
+            if let Ok(Some(record)) = field.store.get(field.log, 20) {
+                assert_eq!((record.seq, freed.is_ok()), (20, false), "after {reads} reads");
+            }
+            field.disk.heal();
+            while field.store.refusing().is_some() {
+                field.store.process();
+            }
+            assert!(freed.is_err() || field.store.state(field.log).is_none(), "after {reads} reads");
+            if !is_refusing {
+                break;
+            }
+        }
+        assert!(between > 0, "{layout:?}: the index is made anew at once");
+    }
+}
+
 /// `mount -t tmpfs -o size=60m none DIR && WEIR_SMALL_DISK=DIR cargo test -p weir-storage --test full -- --ignored`
 #[test]
 #[ignore = "fills the file system that WEIR_SMALL_DISK names"]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use weir_storage::disk::FolderError;
-use weir_storage::{Folder, OpenError, Options, Store};
+use weir_storage::{Cost, Folder, Layout, LogSpec, Medium, OpenError, Options, Store};
 
 /// Every file and folder below, with the files' bytes.
 fn contents(path: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
@@ -156,6 +156,42 @@ fn a_database_of_a_later_version_is_refused_and_keeps_what_it_has() {
     assert!(matches!(error, OpenError::Newer { version: 2, known: 1, .. }), "{error}");
     assert!(error.to_string().starts_with("main.redb has format version 2, "), "{error}");
     assert!((meta(folder.path()), journal(folder.path())) == before, "the store was changed");
+}
+
+#[test]
+fn journal_files_that_cannot_be_this_store_s_are_refused_by_name() {
+    for (name, length, expected) in [
+        ("journal-9999", (1 << 30) + 1, "it has 1073741825 bytes; a journal file has at most 1073741824"),
+        ("journal-4294967295", 512, "journal-4294967295 has the highest number a file can have"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::File::create(folder.path().join(name)).unwrap().set_len(length).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains(name) || error.contains("the journal"), "{error}");
+    }
+}
+
+/// A range of lost sequences whose ends were mixed up by a flipped bit.
+#[test]
+fn a_loss_that_ends_before_it_begins_keeps_no_store_from_opening() {
+    const DAMAGE: TableDefinition<'_, (u32, u64, u64), &[u8]> = TableDefinition::new("damage");
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).unwrap();
+    let cost = Cost { per_record: 0, per_headers: 0 };
+    let spec = LogSpec { medium: Medium::Disk, layout: Layout::Blocks, cost, first_seq: 1 };
+    let log = store.create_log(spec).unwrap();
+    store.append(log, 1, 0, b"s", b"", b"").unwrap();
+    store.close().unwrap();
+    {
+        let database = Database::open(folder.path().join("main.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(DAMAGE).unwrap().insert((log.0, 9, 2), &b"no checksum"[..]).unwrap();
+        transaction.commit().unwrap();
+    }
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.damage().len(), 1, "it is named");
+    assert!(store.get(log, 1).unwrap().is_some());
 }
 
 #[test]

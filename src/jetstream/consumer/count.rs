@@ -130,7 +130,10 @@ impl Consumer {
         // From the beginning on, the numbers of the subjects say it.
         Ok(match self.filter.literal() {
             Some(subject) => store.subject(log, subject).map_or(0, |state| state.messages),
-            None => store.subjects(log, Some(&matcher)).iter().map(|(_, state)| state.messages).sum(),
+            None => {
+                let subjects = store.subjects(log, Some(&matcher));
+                subjects.iter().fold(0, |all: u64, (_, state)| all.saturating_add(state.messages))
+            }
         })
     }
 }

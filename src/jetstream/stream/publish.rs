@@ -347,7 +347,9 @@ impl Stream {
             return Err(full("maximum messages exceeded"));
         }
         let size = self.cost(message.subject, message.headers, message.payload);
-        if u64::try_from(self.config.max_bytes).is_ok_and(|max| max > 0 && state.bytes + size > max) {
+        if u64::try_from(self.config.max_bytes)
+            .is_ok_and(|max| max > 0 && state.bytes.saturating_add(size) > max)
+        {
             let freed = match replaced {
                 None => None,
                 Some(subject) => context.store.get(self.log, subject.first_seq).map_err(store_failed)?,

@@ -71,7 +71,7 @@ impl Stream {
         } else {
             context.store.subjects(self.log, Some(&matcher)).into_iter().map(|(_, state)| state).collect()
         };
-        let messages: u64 = subjects.iter().map(|state| state.messages).sum();
+        let messages = subjects.iter().fold(0, |all: u64, state| all.saturating_add(state.messages));
         let Some(first) = subjects.iter().map(|state| state.first_seq).min() else { return Ok(0) };
         let mut last = subjects.iter().map(|state| state.last_seq).max().unwrap_or(0);
         if request.seq > 1 {

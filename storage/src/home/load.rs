@@ -134,7 +134,9 @@ pub(crate) fn load(database: &Database) -> Result<Loaded, ShelfError> {
             let sealed_key = [first.to_le_bytes(), last.to_le_bytes()].concat();
             let what = unsealed(Tag::Damage, log, &sealed_key, value.value()).unwrap_or_default();
             let what = String::from_utf8_lossy(&what).into_owned();
-            if let Some(entry) = loaded.logs.get_mut(&LogId(log)) {
+            if let Some(entry) = loaded.logs.get_mut(&LogId(log))
+                && first <= last
+            {
                 entry.lost.insert(first, last);
             }
             loaded.losses.push(Loss { log, first, last, what });

@@ -97,6 +97,11 @@ impl Shelf {
         while Arc::strong_count(&old.database) > 1 {
             std::thread::yield_now();
         }
+        // It may stop over a damaged page at its end, too; the new one does not mind.
+        let _ = guarded(|| {
+            drop(old);
+            Ok(())
+        });
         Ok(())
     }
 }

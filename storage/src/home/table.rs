@@ -115,7 +115,7 @@ impl LogRow {
             totals: Totals {
                 messages: u64_at(&body, 20)?,
                 bytes: u64_at(&body, 28)?,
-                first_seq: u64_at(&body, 36)?,
+                first_seq: u64_at(&body, 36).filter(|seq| *seq > 0)?,
                 last_seq: u64_at(&body, 44).filter(|seq| *seq <= LAST_SEQ)?,
                 first_time: i64_at(&body, 52)?,
                 last_time: i64_at(&body, 60)?,
@@ -152,9 +152,11 @@ impl BlockMeta {
 
     pub(crate) fn decode(log: u32, first_seq: u64, value: &[u8]) -> Option<Self> {
         let body = unsealed(Tag::Index, log, &first_seq.to_le_bytes(), value)?;
+        let last_seq = u64_at(&body, 0).filter(|last_seq| (first_seq..=LAST_SEQ).contains(last_seq))?;
         Some(Self {
-            last_seq: u64_at(&body, 0)?,
-            messages: u64_at(&body, 8)?,
+            last_seq,
+            messages: u64_at(&body, 8)
+                .filter(|messages| messages.saturating_sub(1) <= last_seq.saturating_sub(first_seq))?,
             parts: u32_at(&body, 16)?,
             stored: u64_at(&body, 20)?,
             first_time: i64_at(&body, 28)?,
@@ -188,8 +190,8 @@ impl SubjectRow {
         let flags = body.get(24)?;
         Some(Self {
             messages: u64_at(&body, 0)?,
-            first_seq: u64_at(&body, 8)?,
-            last_seq: u64_at(&body, 16)?,
+            first_seq: u64_at(&body, 8).filter(|seq| *seq > 0)?,
+            last_seq: u64_at(&body, 16).filter(|seq| (1..=LAST_SEQ).contains(seq))?,
             first_exact: flags & 1 != 0,
             last_exact: flags & 2 != 0,
         })
@@ -198,4 +200,37 @@ impl SubjectRow {
 
 fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
     array(bytes, at).map(i64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Cost, Layout, Medium};
+
+    #[test]
+    fn numbers_that_cannot_be_are_damage() {
+        let block = |last_seq, messages| {
+            let meta = BlockMeta { last_seq, messages, parts: 1, stored: 1, first_time: 0, last_time: 0 };
+            BlockMeta::decode(1, 7, &meta.encode(1, 7)).is_some()
+        };
+        for (last_seq, messages, is_possible) in
+            [(7, 1, true), (9, 3, true), (9, 0, true), (9, 4, false), (6, 0, false), (LAST_SEQ, 1, true)]
+        {
+            assert_eq!(block(last_seq, messages), is_possible, "{messages} from 7 to {last_seq}");
+        }
+        assert!(!block(u64::MAX, 1), "no sequence");
+        let subject = |first_seq, last_seq| {
+            let row = SubjectRow { messages: 1, first_seq, last_seq, first_exact: true, last_exact: true };
+            SubjectRow::decode(1, b"a", &row.encode(1, b"a")).is_some()
+        };
+        assert!(subject(1, 1) && !subject(0, 1) && !subject(1, 0) && !subject(1, u64::MAX));
+        let log = |first_seq, last_seq| {
+            let cost = Cost { per_record: 0, per_headers: 0 };
+            let spec = LogSpec { medium: Medium::Disk, layout: Layout::Rows, cost, first_seq: 1 };
+            let mut row = LogRow::new(spec);
+            row.totals = Totals { first_seq, last_seq, ..row.totals };
+            LogRow::decode(1, &row.encode(1)).is_some()
+        };
+        assert!(log(1, 0) && log(u64::MAX, LAST_SEQ) && !log(0, 0) && !log(1, u64::MAX));
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use redb::{Database, ReadableTable};
 
 use super::shelf::ShelfError;
-use super::table::{BlockMeta, DROPPED, LogRow};
+use super::table::{BlockMeta, LogRow};
 use super::write::{Changed, Tables, Work, begin};
 use crate::batch::Change;
 use crate::record::{Piece, Walk};
@@ -57,7 +57,7 @@ pub(crate) fn mend(database: &Database, log: u32) -> Result<(), ShelfError> {
                         meta.first_time = frame.time;
                     }
                     meta.messages += 1;
-                    meta.last_seq = frame.seq;
+                    meta.last_seq = meta.last_seq.max(frame.seq);
                     meta.last_time = frame.time;
                     if frame.seq >= before.first_seq {
                         tables.remember(&mut work, &frame)?;
@@ -85,11 +85,10 @@ pub(crate) fn sweep(database: &Database) -> Result<bool, ShelfError> {
     let transaction = begin(database)?;
     let more;
     {
-        let mut dropped = transaction.open_table(DROPPED)?;
-        let first = dropped.first()?.map(|(log, _)| log.value());
+        let mut tables = Tables::open(&transaction)?;
+        let first = tables.dropped.first()?.map(|(log, _)| log.value());
         let Some(log) = first else { return Ok(false) };
         let mut left = STEP;
-        let mut tables = Tables::open(&transaction)?;
         for table in [&mut tables.blocks, &mut tables.rows] {
             for gone in
                 table.extract_from_if((log, 0, 0)..=(log, u64::MAX, u32::MAX), |_, _| true)?.take(left)
@@ -124,12 +123,86 @@ pub(crate) fn sweep(database: &Database) -> Result<bool, ShelfError> {
             left -= 1;
         }
         if left > 0 {
-            dropped.remove(log)?;
-            more = dropped.first()?.is_some();
+            tables.dropped.remove(log)?;
+            more = tables.dropped.first()?.is_some();
         } else {
             more = true;
         }
     }
     transaction.commit()?;
     Ok(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use redb::{ReadableDatabase, ReadableTableMetadata};
+
+    use super::*;
+    use crate::batch::Batch;
+    use crate::home::shelf::Shelf;
+    use crate::home::table::{ATTRIBUTES, BLOCKS, DROPPED, INDEX, LOGS, ROWS, SUBJECTS};
+    use crate::home::write;
+    use crate::journal::format::Position;
+    use crate::log::{Cost, Layout, LogSpec, Medium};
+    use crate::record::{Frame, Kind};
+    use crate::simulated::Simulated;
+
+    /// Rows of all tables.
+    fn rows(database: &Database) -> u64 {
+        let read = database.begin_read().expect("read");
+        let counts = [
+            read.open_table(LOGS).and_then(|table| Ok(table.len()?)),
+            read.open_table(ATTRIBUTES).and_then(|table| Ok(table.len()?)),
+            read.open_table(BLOCKS).and_then(|table| Ok(table.len()?)),
+            read.open_table(INDEX).and_then(|table| Ok(table.len()?)),
+            read.open_table(ROWS).and_then(|table| Ok(table.len()?)),
+            read.open_table(SUBJECTS).and_then(|table| Ok(table.len()?)),
+            read.open_table(DROPPED).and_then(|table| Ok(table.len()?)),
+        ];
+        counts.into_iter().map(|count| count.expect("counted")).sum()
+    }
+
+    #[test]
+    fn dropped_logs_leave_nothing() {
+        let shelf = Shelf::open(Arc::new(Simulated::new()), 1 << 20).expect("opened");
+        let database = shelf.database();
+        let write = |bytes: Vec<u8>| {
+            let mut batch = Batch::default();
+            batch.apply(&Bytes::from(bytes));
+            let position = Position { generation: 1, offset: 512, group: 1, crc: 0 };
+            write::commit(&database, &batch, position, &[]).expect("written");
+        };
+        write(Vec::new());
+        assert!(!sweep(&database).expect("nothing was dropped"));
+        let mut bytes = Vec::new();
+        for (log, layout) in [(1, Layout::Blocks), (2, Layout::Rows)] {
+            let cost = Cost { per_record: 0, per_headers: 0 };
+            let spec = LogSpec { medium: Medium::Disk, layout, cost, first_seq: 1 };
+            Frame { payload: &spec.encode(), ..Frame::bare(Kind::Create, log, 1) }.encode(&mut bytes);
+            for seq in 1..=1200 {
+                let subject = format!("s.{}", seq % 700);
+                Frame {
+                    subject: subject.as_bytes(),
+                    payload: &[7; 100],
+                    ..Frame::bare(Kind::Message, log, seq)
+                }
+                .encode(&mut bytes);
+            }
+            Frame { subject: b"key", payload: b"value", ..Frame::bare(Kind::Set, log, 0) }.encode(&mut bytes);
+        }
+        write(bytes);
+        assert!(rows(&database) > 2600, "{}", rows(&database));
+        let mut bytes = Vec::new();
+        Frame::bare(Kind::Drop, 1, 0).encode(&mut bytes);
+        Frame::bare(Kind::Drop, 2, 0).encode(&mut bytes);
+        write(bytes);
+        let mut steps = 1;
+        while sweep(&database).expect("swept") {
+            steps += 1;
+        }
+        assert_eq!((rows(&database), steps > 4), (0, true), "{steps} steps");
+    }
 }

@@ -252,10 +252,8 @@ impl<'t> Tables<'t> {
 
     fn block(&self, log: u32, first: u64, parts: u32) -> Result<Vec<u8>, ShelfError> {
         let mut bytes = Vec::new();
-        for part in 0..parts {
-            if let Some(value) = self.blocks.get((log, first, part))? {
-                bytes.extend_from_slice(value.value());
-            }
+        for part in self.blocks.range((log, first, 0)..(log, first, parts))? {
+            bytes.extend_from_slice(part?.1.value());
         }
         Ok(bytes)
     }
@@ -315,7 +313,7 @@ impl<'t> Tables<'t> {
                 }
             }
             if whole || kept.is_empty() {
-                self.remove_block(log, first, meta.parts)?;
+                self.remove_block(log, first)?;
                 work.changed.gone.push(first);
             } else if thinned {
                 next.stored = kept.len() as u64;
@@ -326,10 +324,8 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn remove_block(&mut self, log: u32, first: u64, parts: u32) -> Result<(), ShelfError> {
-        for part in 0..parts {
-            self.blocks.remove((log, first, part))?;
-        }
+    fn remove_block(&mut self, log: u32, first: u64) -> Result<(), ShelfError> {
+        self.blocks.retain_in((log, first, 0)..=(log, first, u32::MAX), |_, _| false)?;
         self.index.remove((log, first))?;
         Ok(())
     }
@@ -347,8 +343,8 @@ impl<'t> Tables<'t> {
             self.blocks.insert((log, first, parts), part)?;
             parts += 1;
         }
-        for part in parts..parts_before {
-            self.blocks.remove((log, first, part))?;
+        if parts < parts_before {
+            self.blocks.retain_in((log, first, parts)..=(log, first, u32::MAX), |_, _| false)?;
         }
         meta.parts = parts;
         meta.stored = bytes.len() as u64;
@@ -477,7 +473,8 @@ impl<'t> Tables<'t> {
             if let Some(frame) = Frame::parse(&bytes) {
                 return Ok(Some((seq, frame.time)));
             }
-            at = seq + 1;
+            let Some(next) = seq.checked_add(1) else { return Ok(None) };
+            at = next;
         }
     }
 

@@ -163,6 +163,14 @@ impl Log {
         }
     }
 
+    /// redb has everything up to `chunk`, and nothing of this log changed there: what it still has in those chunks went with
+    /// the log, which was freed while changes are refused, and is not there any more.
+    pub(crate) fn not_moved(&mut self, chunk: u64) {
+        if !self.is_memory() {
+            self.tail.release_through(chunk);
+        }
+    }
+
     /// After a failure: the log as it was answered. What is in memory stays, for sequences of it were shown.
     pub(crate) fn keep_memory_of(&mut self, mut old: Self) {
         if self.is_memory() && old.is_memory() {
@@ -345,7 +353,7 @@ impl Log {
         }
         self.totals.first_seq = below.first_seq;
         self.begin_with(below.first);
-        before - self.totals.messages
+        before.saturating_sub(self.totals.messages)
     }
 
     /// Nothing is left; `last_seq` stays.

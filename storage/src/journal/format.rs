@@ -31,6 +31,9 @@ pub(crate) const GROUP_HEADER: usize = 64;
 /// The version this code writes, and the highest it reads.
 pub(crate) const VERSION: u32 = 1;
 
+/// Generations and numbers of groups stay below this: there is always a next one.
+const NUMBERS: u64 = 1 << 62;
+
 const FILE_MAGIC: &[u8; 8] = b"WEIRJNL1";
 const GROUP_MAGIC: &[u8; 8] = b"WEIRGRP1";
 
@@ -65,9 +68,9 @@ impl Position {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         Some(Self {
-            generation: u64_at(bytes, 0)?,
+            generation: number_at(bytes, 0)?,
             offset: u64_at(bytes, 8)?,
-            group: u64_at(bytes, 16)?,
+            group: number_at(bytes, 16)?,
             crc: u32_at(bytes, 24)?,
         })
     }
@@ -114,9 +117,9 @@ pub(crate) fn read_file_header(bytes: &[u8]) -> FileHeader {
     if !checked || array::<8>(bytes, 0).as_ref() != Some(FILE_MAGIC) {
         return FileHeader::Unreadable;
     }
-    match (u32_at(bytes, 8), u32_at(bytes, 12), u64_at(bytes, 16)) {
+    match (u32_at(bytes, 8), u32_at(bytes, 12), number_at(bytes, 16)) {
         (Some(VERSION), Some(length), Some(generation)) => FileHeader::Of { generation, length },
-        (Some(version), ..) => FileHeader::Newer(version),
+        (Some(version), ..) if version != VERSION => FileHeader::Newer(version),
         _ => FileHeader::Unreadable,
     }
 }
@@ -158,8 +161,8 @@ impl Group {
             return None;
         }
         Some(Self {
-            generation: u64_at(bytes, 8)?,
-            number: u64_at(bytes, 16)?,
+            generation: number_at(bytes, 8)?,
+            number: number_at(bytes, 16)?,
             length: u64_at(bytes, 24)?,
             former_crc: u32_at(bytes, 32)?,
             crc: u32_at(bytes, 36)?,
@@ -179,6 +182,10 @@ impl Group {
     }
 }
 
+fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
+    u64_at(bytes, at).filter(|number| *number < NUMBERS)
+}
+
 /// Bytes of a file that a group with a body of `length` takes.
 pub(crate) fn footprint(length: u64) -> u64 {
     length.saturating_add(GROUP_HEADER as u64).div_ceil(SECTOR as u64).saturating_mul(SECTOR as u64)
@@ -191,4 +198,23 @@ pub(crate) fn body_crc(former: u32, parts: &[&[u8]]) -> u32 {
         crc.update(part);
     }
     crc.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_a_next_generation_and_group() {
+        for (number, is_possible) in [(1, true), (NUMBERS - 1, true), (NUMBERS, false), (u64::MAX, false)] {
+            let group = Group { generation: number, number: 1, length: 0, former_crc: 0, crc: 0 };
+            assert_eq!(Group::decode(&group.encode()).is_some(), is_possible, "generation {number}");
+            let group = Group { generation: 1, number, length: 0, former_crc: 0, crc: 0 };
+            assert_eq!(Group::decode(&group.encode()).is_some(), is_possible, "group {number}");
+            let position = Position { generation: 1, offset: 512, group: number, crc: 0 };
+            assert_eq!(Position::decode(&position.encode()).is_some(), is_possible, "position {number}");
+            let header = read_file_header(&file_header(number, 512));
+            assert_eq!(header != FileHeader::Unreadable, is_possible, "file of generation {number}");
+        }
+    }
 }

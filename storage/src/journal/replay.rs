@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::journal::format::{FileHeader, Group, Position, SECTOR, START, VERSION, read_file_header};
-use crate::journal::writer::{file_name, file_number};
+use crate::journal::writer::{FILE_BYTES, file_name, file_number};
 
 /// A stretch of records, in order.
 #[derive(Debug)]
@@ -94,7 +94,14 @@ pub(crate) fn replay(disk: &Arc<dyn Disk>, from: Position) -> Result<Replayed, R
         let name = file_name(number);
         let read = |name: &str| -> io::Result<Vec<u8>> {
             let handle = disk.open(name, false)?;
-            let mut bytes = vec![0; usize::try_from(handle.len()?).unwrap_or(usize::MAX)];
+            let length = handle.len()?;
+            if length > *FILE_BYTES.end() {
+                let most = FILE_BYTES.end();
+                return Err(io::Error::other(format!(
+                    "it has {length} bytes; a journal file has at most {most}"
+                )));
+            }
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
             handle.read_at(0, &mut bytes)?;
             Ok(bytes)
         };

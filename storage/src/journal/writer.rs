@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
@@ -14,6 +15,8 @@ use crate::journal::format::{
     GROUP_HEADER, Group, Position, SECTOR, START, body_crc, file_header, footprint,
 };
 
+/// The shortest and the longest file there may be, in bytes.
+pub(crate) const FILE_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 30;
 /// Files there may be.
 pub(crate) const FILES_MAX: usize = 8;
 /// Files there are from the start.
@@ -95,6 +98,9 @@ impl Journal {
 
     fn make(&mut self) -> io::Result<File> {
         let number = self.next_number;
+        let next = number.checked_add(1).ok_or_else(|| {
+            io::Error::other(format!("{} has the highest number a file can have", file_name(number)))
+        })?;
         let name = file_name(number);
         let handle = self.disk.open(&name, true)?;
         let filled = (|| {
@@ -115,7 +121,7 @@ impl Journal {
             let _ = self.disk.remove(&name);
             return Err(error);
         }
-        self.next_number += 1;
+        self.next_number = next;
         Ok(File { number, handle })
     }
 

@@ -124,9 +124,10 @@ impl Store {
             return Err(StageError::Invalid("the first sequence of a log is at least 1"));
         }
         let id = LogId(self.next_log);
+        let next = self.next_log.checked_add(1).ok_or(StageError::Invalid("every id of a log was used"))?;
         self.stage(&Frame { payload: &spec.encode(), ..Frame::bare(Kind::Create, id.0, spec.first_seq) })?;
         self.note_staged(id, None);
-        self.next_log += 1;
+        self.next_log = next;
         self.logs.insert(id, Log::new(id, spec));
         Ok(id)
     }
@@ -430,15 +431,16 @@ impl Store {
                     }
                 }
             }
-            Event::Moved { chunk, generation, report } => {
+            Event::Moved { chunk, generation, mut report } => {
                 self.stuck = None;
                 self.is_reopening = false;
                 if let Some(refusal) = &mut self.refusal {
                     refusal.moved(generation);
                 }
-                for (log, changed) in report {
-                    if let Some(entry) = self.logs.get_mut(&LogId(log)) {
-                        entry.moved(chunk, changed, &self.library);
+                for (id, log) in &mut self.logs {
+                    match report.remove(&id.0) {
+                        Some(changed) => log.moved(chunk, changed, &self.library),
+                        None => log.not_moved(chunk),
                     }
                 }
                 self.chunks.release_through(chunk);

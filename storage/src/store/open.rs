@@ -13,7 +13,7 @@ use crate::home::load::Loaded;
 use crate::home::read::Library;
 use crate::index::Log;
 use crate::journal::format::SECTOR;
-use crate::journal::writer::{FILES_MAX, Journal};
+use crate::journal::writer::{FILE_BYTES, FILES_MAX, Journal};
 use crate::log::LogId;
 use crate::record::{Frame, Kind};
 use crate::recover::recover;
@@ -71,8 +71,8 @@ impl Store {
     /// When the disk cannot be read or written, or holds something that is not this store's.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
         let bytes = options.journal_file_bytes;
-        let (least, most) = (8 << 10, 1 << 30);
-        if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(SECTOR as u64) {
+        let (least, most) = FILE_BYTES.into_inner();
+        if !FILE_BYTES.contains(&bytes) || !bytes.is_multiple_of(SECTOR as u64) {
             return Err(OpenError::JournalFileBytes { bytes, least, most });
         }
         let io = |error| OpenError::Io { file: "the journal".to_owned(), error };

@@ -186,8 +186,7 @@ impl Store {
                     .subjects
                     .unordered()
                     .filter(|(subject, _)| wanted(subject))
-                    .map(|(_, numbers)| numbers.messages)
-                    .sum(),
+                    .fold(0, |all: u64, (_, numbers)| all.saturating_add(numbers.messages)),
             });
         }
         let Some(wanted) = matcher else { return log.count_from(self.source(), from) };

@@ -20,10 +20,10 @@ use weir_storage::{Cost, Layout, LogSpec, Medium, Options};
 
 use crate::workload::{Driven, Found, Mark, Random, World, open_with, options};
 
-/// Points of one run.
-pub(crate) const POINTS: u64 = 256;
+/// Points of one run: more than it has syncs to go through.
+pub(crate) const POINTS: u64 = 512;
 /// Seals of one run.
-const SEALS: u64 = 60;
+const SEALS: u64 = 36;
 
 /// A run that is over.
 pub(crate) struct Run {
@@ -243,6 +243,13 @@ fn goes_on(disk: &Simulated, options: &Options, state: &World) -> Result<(), Str
         store.append(log, seq, 0, b"more", b"", b"more").map_err(|error| error.to_string())?;
         expected.push((log, seq));
     }
+    // The disk works: what dropped logs left goes, and nothing is in the way.
+    for _ in 0..3 {
+        store.process();
+    }
+    if let Some(cause) = store.stuck() {
+        return Err(format!("the database cannot be written: {cause}"));
+    }
     store.close()?;
     let store = open_with(disk, options.clone())?;
     for (log, seq) in expected {
@@ -263,6 +270,10 @@ pub(crate) fn campaign(seeds: std::ops::Range<u64>) -> Result<Counts, (u64, Stri
     let run = run(number, &Style::of(number))
         .map_err(|reason| (number * POINTS, format!("in the run: {reason}")))?;
     let mut counts = run.counts;
+    if run.boundaries.len() as u64 >= POINTS {
+        let reason = format!("{} points right at a sync, and a run has {POINTS}", run.boundaries.len());
+        return Err((number * POINTS, reason));
+    }
     for seed in seeds {
         let at = point(&run, seed % POINTS, 0, &mut Random(seed)).map_err(|reason| (seed, reason))?;
         counts.points += 1;
