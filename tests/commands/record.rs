@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::capture::{ingest, recording, row, start_recording, stop_recording};
 use crate::support::jetstream::{create_stream, stream_info};
-use crate::support::{Server, api, eventually, refused, weir_err, weir_ok};
+use crate::support::{Server, api, eventually, refused, variable, weir_err, weir_ok};
 
 /// Sessions `a1` and `a2` of device `a`, `b1` of device `b`, each with three messages.
 async fn three_sessions(server: &Server) -> async_nats::Client {
@@ -108,7 +108,7 @@ async fn s0_065_delete_and_purge_all_remove_streams_and_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_062_recording_keeps_up_with_10_000_messages_a_second() {
     const RATE: u32 = 10_000;
-    let seconds = std::env::var("WEIR_RECORD_SECONDS").map_or(3, |told| {
+    let seconds = variable("WEIR_RECORD_SECONDS").map_or(3, |told| {
         let seconds = told.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
         seconds.unwrap_or_else(|| panic!("WEIR_RECORD_SECONDS is {told:?}; it lies between 1 and 3600"))
     });

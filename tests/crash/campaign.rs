@@ -12,9 +12,13 @@
 use std::env;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
+
+use crate::support::{http, variable};
 
 /// Free bytes that a campaign wants to see before it begins.
 const ROOM: u64 = 2 << 30;
@@ -32,11 +36,10 @@ impl Campaign {
     pub(crate) fn read(name: &str, rounds: &str, most: u64, default: u64) -> Self {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         let campaign = Self {
-            rounds: number(rounds, env::var(rounds).ok(), 1..=most, default)
-                .unwrap_or_else(|why| panic!("{why}")),
+            rounds: number(rounds, variable(rounds), 1..=most, default).unwrap_or_else(|why| panic!("{why}")),
             seed: number(
                 "WEIR_CAMPAIGN_SEED",
-                env::var("WEIR_CAMPAIGN_SEED").ok(),
+                variable("WEIR_CAMPAIGN_SEED"),
                 0..=u64::MAX,
                 u64::from(clock.subsec_nanos()),
             )
@@ -44,7 +47,7 @@ impl Campaign {
             binary: env::var_os("WEIR_CAMPAIGN_BINARY").map(PathBuf::from),
         };
         if let Some(binary) = &campaign.binary {
-            assert!(binary.is_file(), "WEIR_CAMPAIGN_BINARY: there is no file {}", binary.display());
+            is_weir(binary).unwrap_or_else(|why| panic!("WEIR_CAMPAIGN_BINARY: {why}"));
         }
         let folder = env::temp_dir();
         if let Err(why) = has_room(&folder, free(&folder), ROOM) {
@@ -64,6 +67,27 @@ impl Campaign {
 #[expect(clippy::print_stdout, reason = "a campaign says what it does")]
 pub(crate) fn tell(text: &str) {
     println!("{text}");
+}
+
+/// False for an answer whose body a kill cut off.
+pub(crate) fn is_whole(answer: &http::Response) -> bool {
+    let announced = answer.header("content-length").and_then(|length| length.parse().ok());
+    let announced: usize = announced.unwrap_or_else(|| panic!("an answer without its length: {answer:?}"));
+    answer.body.len() >= announced
+}
+
+/// What a device's post was answered with: the body of a 200, null when a kill cut it off (the status was sent when all was
+/// done), or nothing when a recording lags (503), which a slow server may say and which is shown. Anything else ends the campaign.
+pub(crate) fn carried_out(answer: &http::Response) -> Option<Value> {
+    match answer.status {
+        200 if is_whole(answer) => Some(answer.json()),
+        200 => Some(Value::Null),
+        503 if !is_whole(answer) || answer.text().contains("but not yet stored within") => {
+            tell(&format!("503: {}", answer.text()));
+            None
+        }
+        status => panic!("a post was answered with {status}: {}", answer.text()),
+    }
 }
 
 /// Random choices.
@@ -98,6 +122,21 @@ fn number(
     })
 }
 
+/// Asks a program for its version.
+fn is_weir(binary: &Path) -> Result<(), String> {
+    if !binary.is_file() {
+        return Err(format!("there is no file {binary:?}"));
+    }
+    let output = Command::new(binary).arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{binary:?} cannot be started: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() && said.starts_with("weir ") {
+        return Ok(());
+    }
+    let first = said.lines().next().unwrap_or_default();
+    Err(format!("{binary:?} is no weir: --version ends with {} and says {first:?}", output.status))
+}
+
 fn has_room(folder: &Path, free: u64, wanted: u64) -> Result<(), String> {
     if free >= wanted {
         return Ok(());
@@ -113,11 +152,22 @@ fn has_room(folder: &Path, free: u64, wanted: u64) -> Result<(), String> {
 
 /// Free bytes of the file system under a folder, as `df` tells.
 fn free(folder: &Path) -> u64 {
-    let output = std::process::Command::new("df").arg("-Pk").arg(folder).output();
+    let output = Command::new("df").arg("-Pk").arg(folder).output();
     let output = output.unwrap_or_else(|error| panic!("df {}: {error}", folder.display()));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let available = text.lines().nth(1).and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
     available.unwrap_or_else(|| panic!("df {}: {text:?}", folder.display())) * 1024
+}
+
+#[test]
+fn a_binary_that_is_no_weir_is_refused_by_name() {
+    assert_eq!(is_weir(Path::new(env!("CARGO_BIN_EXE_weir"))), Ok(()));
+    assert_eq!(is_weir(Path::new("")), Err("there is no file \"\"".to_owned()));
+    assert_eq!(is_weir(Path::new("/nowhere")), Err("there is no file \"/nowhere\"".to_owned()));
+    let why = is_weir(Path::new("/bin/false")).unwrap_err();
+    assert!(why.starts_with("\"/bin/false\" is no weir: --version ends with exit status: "), "{why}");
+    let why = is_weir(Path::new("/etc/passwd")).unwrap_err();
+    assert!(why.starts_with("\"/etc/passwd\" cannot be started: "), "{why}");
 }
 
 #[test]

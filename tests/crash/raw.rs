@@ -1,5 +1,6 @@
 //! A NATS client of bytes: it writes what it is told, reads what comes, and neither reconnects nor repeats anything. What it
-//! has not read was not answered. Any error means that the server is gone.
+//! has not read was not answered. An error means that the server is gone, and is one of those of a connection that broke off
+//! ([`is_gone`]); whatever the server says that is not whole, not known or not expected is a panic with its words.
 
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Result};
@@ -13,6 +14,31 @@ use crate::support::PATIENCE;
 
 /// Messages of a stream that are asked for at a time.
 const PORTION: u64 = 1000;
+/// The one subscription, on everything under the inbox.
+const SID: &str = "1";
+
+/// True for the errors of a connection whose other end was killed.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+    )
+}
+
+fn is_info(line: &str) -> bool {
+    let info = line.strip_prefix("INFO ").and_then(|info| serde_json::from_str::<Value>(info).ok());
+    info.is_some_and(|info| info.is_object())
+}
+
+/// What the server says after its greeting; its pings are answered on the way.
+enum Said {
+    Message(Message),
+    Pong,
+}
 
 /// A message.
 #[derive(Debug)]
@@ -63,12 +89,13 @@ impl Raw {
             requests: 0,
             waiting: VecDeque::new(),
         };
-        raw.line().await?;
+        let greeting = raw.line().await?;
+        assert!(is_info(&greeting), "the server greeted with {greeting:?}");
         let connect =
             json!({"verbose": false, "headers": true, "no_responders": true, "lang": "raw", "protocol": 1});
-        let hello = format!("CONNECT {connect}\r\nSUB {}.> 1\r\nPING\r\n", raw.inbox);
+        let hello = format!("CONNECT {connect}\r\nSUB {}.> {SID}\r\nPING\r\n", raw.inbox);
         raw.write(hello.as_bytes()).await?;
-        while raw.line().await? != "PONG" {}
+        raw.pong().await?;
         Ok(raw)
     }
 
@@ -84,7 +111,14 @@ impl Raw {
     /// Waits until the server has read what was written.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         self.write(b"PING\r\n").await?;
-        while self.line().await? != "PONG" {}
+        self.pong().await
+    }
+
+    /// Reads up to the answer to a ping; what comes before it waits.
+    async fn pong(&mut self) -> Result<()> {
+        while let Said::Message(message) = self.said().await? {
+            self.waiting.push_back(message);
+        }
         Ok(())
     }
 
@@ -164,46 +198,56 @@ impl Raw {
         if let Some(message) = self.waiting.pop_front() {
             return Ok(message);
         }
-        loop {
-            let line = self.line().await?;
-            let mut words = line.split(' ');
-            let kind = words.next().unwrap_or_default();
-            let words: Vec<&str> = words.collect();
-            let number = |word: Option<&&str>| {
-                word.and_then(|word| word.parse::<usize>().ok())
-                    .ok_or_else(|| Error::from(ErrorKind::InvalidData))
-            };
-            let (sizes, with_headers) = match kind {
-                "MSG" => (1, false),
-                "HMSG" => (2, true),
-                "PING" => {
-                    self.write(b"PONG\r\n").await?;
-                    continue;
-                }
-                "-ERR" => panic!("the server said {line}"),
-                _ => continue,
-            };
-            let total = number(words.last())?;
-            let header = if with_headers { number(words.get(words.len() - 2))? } else { 0 };
-            let reply = if words.len() == 3 + sizes { words[2].to_owned() } else { String::new() };
-            let subject = words[0].to_owned();
-            let mut bytes = vec![0; total + 2];
-            self.reader.read_exact(&mut bytes).await?;
-            bytes.truncate(total);
-            let payload = bytes.split_off(header);
-            let headers = String::from_utf8(bytes).map_err(|_| Error::from(ErrorKind::InvalidData))?;
-            return Ok(Message { subject, reply, headers, payload });
+        match self.said().await? {
+            Said::Message(message) => Ok(message),
+            Said::Pong => panic!("the server said PONG and was not asked"),
         }
     }
 
+    /// The next that the server says.
+    async fn said(&mut self) -> Result<Said> {
+        loop {
+            let line = self.line().await?;
+            let words: Vec<&str> = line.split(' ').collect();
+            let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("the server said {line:?}"));
+            let (subject, reply, header, total) = match *words.as_slice() {
+                ["PING"] => {
+                    self.write(b"PONG\r\n").await?;
+                    continue;
+                }
+                ["PONG"] => return Ok(Said::Pong),
+                // Once more after `CONNECT`, and whenever something changes.
+                ["INFO", ..] if is_info(&line) => continue,
+                ["MSG", subject, SID, total] => (subject, "", 0, number(total)),
+                ["MSG", subject, SID, reply, total] => (subject, reply, 0, number(total)),
+                ["HMSG", subject, SID, header, total] => (subject, "", number(header), number(total)),
+                ["HMSG", subject, SID, reply, header, total] => {
+                    (subject, reply, number(header), number(total))
+                }
+                _ => panic!("the server said {line:?}"),
+            };
+            assert!(header <= total, "the server said {line:?}");
+            let mut bytes: Vec<u8> = vec![0; total + 2];
+            self.reader.read_exact(&mut bytes).await?;
+            let end = bytes.split_off(total);
+            assert_eq!(end.as_slice(), b"\r\n", "the end of what {line:?} announced");
+            let payload = bytes.split_off(header);
+            let headers = String::from_utf8(bytes)
+                .unwrap_or_else(|error| panic!("{line:?} has headers that are no text: {error}"));
+            let (subject, reply) = (subject.to_owned(), reply.to_owned());
+            return Ok(Said::Message(Message { subject, reply, headers, payload }));
+        }
+    }
+
+    /// A line without its end.
     async fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         self.reader.read_until(b'\n', &mut line).await?;
-        if line.pop() != Some(b'\n') {
+        if !line.ends_with(b"\n") {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        line.pop();
-        String::from_utf8(line).map_err(|_| ErrorKind::InvalidData.into())
+        let text = line.strip_suffix(b"\r\n").and_then(|text| std::str::from_utf8(text).ok());
+        Ok(text.unwrap_or_else(|| panic!("the server said {:?}", line.escape_ascii().to_string())).to_owned())
     }
 
     /// Every message of a stream to which nobody writes at this moment, in order.

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::campaign::{Campaign, Random, tell};
-use crate::raw::{Message, Raw};
+use crate::campaign::{Campaign, Random, carried_out, is_whole, tell};
+use crate::raw::{Message, Raw, is_gone};
 use crate::support::{Server, http};
 
 const POSTED: &str = "posted";
@@ -52,6 +52,15 @@ async fn address(server: &mut Address, until: i64) -> Option<(String, String)> {
     found.clone()
 }
 
+/// The server at this address was killed, or is about to be, and that is what the error says.
+#[track_caller]
+fn was_killed(server: &Address, address: &str, error: &std::io::Error) {
+    let there = server.borrow().clone();
+    let is_there = there.is_some_and(|(client, http)| [client, http].iter().any(|other| other == address));
+    assert!(!is_there, "the server at {address} was not killed, and yet: {error}");
+    assert!(is_gone(error), "not what a kill leaves of a connection: {error}");
+}
+
 /// Posts events until `until`; by number, from 1.
 async fn post_events(mut server: Address, until: i64, mut random: Random) -> Vec<Posted> {
     let mut log: Vec<Posted> = Vec::new();
@@ -67,17 +76,17 @@ async fn post_events(mut server: Address, until: i64, mut random: Random) -> Vec
             .collect();
         let body = Value::from(events).to_string();
         let path = format!("/monitor/{POSTED}");
-        match http::try_request(&http, "POST", &path, &[], body.as_bytes()).await {
-            Ok(answer) if answer.status == 200 => {
-                // A kill may cut the body off; the status was sent when all was done.
-                let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        let answer = http::try_request(&http, "POST", &path, &[], body.as_bytes()).await;
+        match answer.map(|answer| carried_out(&answer)) {
+            Ok(Some(body)) => {
                 let durability = body["durability"].as_str().unwrap_or("?").to_owned();
                 for posted in log.iter_mut().skip(answered) {
                     posted.answered = Some((now(), durability.clone()));
                 }
                 answered = sent;
             }
-            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Ok(None) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(error) => was_killed(&server, &http, &error),
         }
         tokio::time::sleep(Duration::from_millis(random.within(0..=6))).await;
     }
@@ -105,10 +114,10 @@ async fn send_messages(mut server: Address, until: i64, mut random: Random) -> V
             Ok(())
         }
         .await;
-        if publish.is_ok() {
-            break;
+        match publish {
+            Ok(()) => break,
+            Err(error) => was_killed(&server, &client, &error),
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     log
 }
@@ -147,11 +156,11 @@ async fn ask(server: &mut Address, method: &str, path: &str, body: &Value) -> (u
     let body = if body.is_null() { String::new() } else { body.to_string() };
     loop {
         let (_, http) = address(server, i64::MAX).await.expect("the server comes back");
-        if let Ok(answer) = http::try_request(&http, method, path, &[], body.as_bytes()).await
-            && let Ok(json) = serde_json::from_slice(&answer.body)
-            && answer.status != 503
-        {
-            return (answer.status, json);
+        match http::try_request(&http, method, path, &[], body.as_bytes()).await {
+            // A kill may cut the body off.
+            Ok(answer) if is_whole(&answer) => return (answer.status, answer.json()),
+            Ok(_) => was_killed(server, &http, &std::io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => was_killed(server, &http, &error),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -205,7 +214,8 @@ async fn found(server: &mut Address, raw: &mut Raw, device: &str, plan: &Plan) -
     let path = format!("/api/v1/recordings/{}", session(device));
     let deadline = now() + 45_000_000_000;
     loop {
-        let (_, answer) = ask(server, "GET", &path, &Value::Null).await;
+        let (status, answer) = ask(server, "GET", &path, &Value::Null).await;
+        assert_eq!(status, 200, "{answer}");
         if answer["state"] == "stopped" {
             let row = answer["session"].clone();
             let messages = raw.all(&format!("STREAMS_REC_{}", session(device))).await.expect("a stream");
@@ -216,7 +226,8 @@ async fn found(server: &mut Address, raw: &mut Raw, device: &str, plan: &Plan) -
         assert!(now() < deadline, "the session does not end: {answer}");
         // A stop that a kill swallowed is asked for again.
         if answer["state"] == "running" {
-            ask(server, "POST", &format!("{path}/stop"), &Value::Null).await;
+            let (status, answer) = ask(server, "POST", &format!("{path}/stop"), &Value::Null).await;
+            assert_eq!(status, 200, "{answer}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -328,6 +339,11 @@ async fn run(campaign: &Campaign, round: u64) -> Counts {
                 // Nobody was told of it: only without a kill it must be there.
                 if downs.is_empty() && *before >= from && *after <= to {
                     counts.required += 1;
+                    assert!(
+                        has.contains(&n),
+                        "message {n} was sent and is missing: {before} to {after}, {}",
+                        found.row
+                    );
                 }
                 assert!(*before <= to || !has.contains(&n), "message {n} came after the span");
             }

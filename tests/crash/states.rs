@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::campaign::carried_out;
+use crate::raw::is_gone;
 use crate::support::capture::{controlled, numbers, recorded, recording, row, state_of};
 use crate::support::jetstream::stream_info;
 use crate::support::{self, PATIENCE, Server, http, within};
@@ -72,7 +74,13 @@ async fn post(address: &str, n: u64) -> bool {
     let path = format!("/monitor/{DEVICE}");
     let sent =
         http::try_request(address, "POST", &path, &[("Content-Type", "application/json")], body.as_bytes());
-    sent.await.is_ok_and(|answer| answer.status == 200)
+    match sent.await {
+        Ok(answer) => carried_out(&answer).is_some(),
+        Err(error) => {
+            assert!(is_gone(&error), "event {n}: {error}");
+            false
+        }
+    }
 }
 
 /// Starts a recording under load, brings it into `state`, kills the server the moment its row says so, and checks what

@@ -88,6 +88,16 @@ pub(crate) fn refused(answer: &Value, err_code: u64) {
     assert_eq!(answer["error"]["err_code"], err_code, "expected error {err_code}: {answer}");
 }
 
+/// What an environment variable says; panics with its name when that is no text.
+#[track_caller]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    match std::env::var(name) {
+        Ok(value) => Some(value),
+        Err(std::env::VarError::NotPresent) => None,
+        Err(std::env::VarError::NotUnicode(value)) => panic!("{name} is {value:?}, which is no UTF-8"),
+    }
+}
+
 /// Runs `weir ARGS` to its end with `NATS_URL` set; fails the test when it does not end within a minute.
 pub(crate) async fn weir(url: &str, args: &[&str]) -> Output {
     weir_with_input(url, args, None).await
