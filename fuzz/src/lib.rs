@@ -6,8 +6,10 @@
 
 pub mod mutate;
 pub mod targets;
+pub mod watch;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Something that reads foreign bytes.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +50,7 @@ impl Target {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn corpus(&self) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    pub fn corpus(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(self.folder())? {
             let path = entry?.path();
@@ -67,4 +69,16 @@ pub fn name_of(bytes: &[u8]) -> String {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("{hash:016x}")
+}
+
+/// Keeps an input on which a target fails in a folder, which is made, under its name; where it is then.
+///
+/// # Errors
+/// With the path, when it cannot be written.
+pub fn keep_failing(bytes: &[u8], folder: &Path) -> Result<PathBuf, String> {
+    let path = folder.join(name_of(bytes));
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&path, bytes))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path)
 }
