@@ -15,6 +15,7 @@ mod campaign;
 #[path = "../tests/support/workload.rs"]
 mod workload;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
 use std::ops::Range;
@@ -33,12 +34,17 @@ struct Settings {
     jobs: usize,
 }
 
-fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
+/// What the arguments ask for; nothing when it is the usage.
+fn settings(arguments: impl Iterator<Item = OsString>) -> Result<Option<Settings>, String> {
+    let mut arguments = arguments.map(|argument| {
+        argument.into_string().map_err(|argument| format!("the argument {argument:?} is no UTF-8\n{USAGE}"))
+    });
     let mut seeds = None;
     let mut jobs = thread::available_parallelism().map_or(1, NonZero::get);
-    while let Some(flag) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
+    while let Some(flag) = arguments.next().transpose()? {
+        let mut value = || arguments.next().unwrap_or_else(|| Err(format!("{flag} needs a value\n{USAGE}")));
         match flag.as_str() {
+            "--help" | "-h" => return Ok(None),
             "--seeds" => {
                 let text = value()?;
                 let parsed = text.split_once("..").and_then(|(first, end)| {
@@ -57,7 +63,8 @@ fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings, Str
             _ => return Err(format!("there is no option {flag}\n{USAGE}")),
         }
     }
-    Ok(Settings { seeds: seeds.ok_or(USAGE)?, jobs })
+    let seeds = seeds.ok_or_else(|| format!("--seeds is missing\n{USAGE}"))?;
+    Ok(Some(Settings { seeds, jobs }))
 }
 
 /// What a campaign came to: what was gone through, and the violation with the lowest seed that was met.
@@ -154,8 +161,14 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "crash_campaign: {error}");
         ExitCode::from(2)
     };
-    let settings = match settings(std::env::args().skip(1)) {
-        Ok(settings) => settings,
+    let settings = match settings(std::env::args_os().skip(1)) {
+        Ok(Some(settings)) => settings,
+        Ok(None) => {
+            return match writeln!(io::stdout(), "{USAGE}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&format!("cannot write the usage: {error}")),
+            };
+        }
         Err(error) => return failed(&error),
     };
     #[expect(clippy::disallowed_methods, reason = "only the rate depends on it")]
