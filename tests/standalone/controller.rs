@@ -105,7 +105,7 @@ async fn recordings_of_a_device_overlap_unless_one_is_exclusive() {
 
 #[tokio::test]
 async fn two_processes_answer_each_request_once_and_share_the_work() {
-    let fixture = Fixture::start().await;
+    let mut fixture = Fixture::start().await;
     let second = services(&fixture.server, config().await).await;
     let inbox = fixture.client.new_inbox();
     let mut answers = fixture.client.subscribe(&inbox).unwrap();
@@ -122,13 +122,15 @@ async fn two_processes_answer_each_request_once_and_share_the_work() {
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!(answer["ok"], true, "{answer}");
     }
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert!(answers.try_next().is_none(), "a request was answered twice");
     // Either can end what the other has started.
     for n in 0..20 {
         fixture.done(json!({"action": "stop", "session_id": format!("s{n}")})).await;
     }
+    // Nobody is left who could answer, and what was answered is here.
     second.shutdown().await.unwrap();
+    fixture.services.take().unwrap().shutdown().await.unwrap();
+    fixture.client.flush().await.unwrap();
+    assert!(answers.try_next().is_none(), "a request was answered twice");
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! Ends and crashes: what a killed process leaves behind is finished by the next, and a killed server loses nothing that was
 //! recorded.
 
-use std::time::Duration;
-
 use serde_json::json;
 use weir::client::jetstream::Purge;
 use weir::client::kv::Bucket;
@@ -146,7 +144,6 @@ async fn a_killed_server_keeps_the_recording_and_the_services_go_on_with_it() {
         (status == 200).then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
     let stopped = fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
     assert!(stopped.ok);
     until_stopped(&fixture, "s1").await;
