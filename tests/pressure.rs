@@ -4,7 +4,8 @@
 //! cargo test --release --test pressure -- --ignored --nocapture --test-threads 1
 //! ```
 //!
-//! Each case prints the resident memory of the server before and after, and what one of its clients costs, against a bound.
+//! Each case prints the resident memory of the server before and its peak, given back or not, and what one of its clients costs,
+//! against a bound.
 
 #![allow(clippy::disallowed_methods, reason = "tests of a running process live in real time")]
 #![allow(clippy::print_stdout, reason = "figures are what these cases are for")]
@@ -37,12 +38,14 @@ fn raise_limit(needed: u64) {
 
 /// Says what it took, and holds it against the bound.
 fn judge(server: &Server, what: &str, before: u64, count: u64, bound: u64) {
-    let after = server.resident();
-    let grown = after.saturating_sub(before);
+    let (peak, now) = (server.peak(), server.resident());
+    let grown = peak.saturating_sub(before);
     println!(
-        "{what}: {} MiB before, {} MiB after: {} bytes each, bound {} MiB in all",
+        "{what}: {} MiB before, {} MiB at most, {} MiB now: grown by {} MiB, {} bytes each, bound {} MiB in all",
         before / MIB,
-        after / MIB,
+        peak / MIB,
+        now / MIB,
+        grown / MIB,
         grown / count.max(1),
         bound / MIB
     );

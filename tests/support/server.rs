@@ -322,12 +322,22 @@ impl Server {
     /// Resident memory in bytes.
     #[track_caller]
     pub(crate) fn resident(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells VmRSS");
-        let kib: u64 =
-            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("VmRSS is a number");
-        kib * 1024
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that the process ever had, in bytes.
+    #[track_caller]
+    pub(crate) fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    #[track_caller]
+    fn memory(&self, label: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(label));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("the kernel tells no {label} {status}")) * 1024
     }
 
     /// SIGKILL, as a power cut for the process: nothing of it can run any more.
