@@ -52,6 +52,12 @@ impl MessageSelector {
         Self { seq: Some(sequence), ..Self::default() }
     }
 
+    /// The first message at or after this sequence.
+    #[must_use]
+    pub fn from(sequence: u64) -> Self {
+        Self { seq: Some(sequence), next_by_subj: Some(">".to_owned()), ..Self::default() }
+    }
+
     /// The first message at or after a time, nanoseconds since 1970.
     #[must_use]
     pub fn since(time: i64) -> Self {

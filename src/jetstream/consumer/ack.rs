@@ -75,6 +75,8 @@ impl Consumer {
         if seq == 0 || seq >= self.next_seq && !self.config.flow_control {
             return false;
         }
+        // With flow control an answer may speak of more than was delivered, as on nats-server; it settles what was.
+        let seq = seq.min(self.next_seq.saturating_sub(1));
         match self.config.ack_policy {
             AckPolicy::None => return false,
             AckPolicy::Explicit => {
@@ -91,7 +93,7 @@ impl Consumer {
                 if seq <= self.floor.stream {
                     return true;
                 }
-                self.acknowledge_up_to(delivery, view);
+                self.acknowledge_up_to(seq, delivery.consumer_seq, view);
                 self.acked_at = Some(view.now);
             }
         }
@@ -102,8 +104,7 @@ impl Consumer {
         true
     }
 
-    fn acknowledge_up_to(&mut self, delivery: &Delivery, view: &mut View<'_>) {
-        let seq = delivery.stream_seq;
+    fn acknowledge_up_to(&mut self, seq: u64, consumer_seq: u64, view: &mut View<'_>) {
         for seq in self.unacked.up_to(seq) {
             self.unacked.remove(seq);
             self.forget_count(seq, view.now);
@@ -113,7 +114,7 @@ impl Consumer {
         }
         let consumer_seq = match self.unacked.first() {
             Some((_, entry)) => entry.consumer_seq.saturating_sub(1),
-            None => delivery.consumer_seq.min(self.delivered.consumer),
+            None => consumer_seq.min(self.delivered.consumer),
         };
         self.floor = Position { consumer: consumer_seq.max(self.floor.consumer), stream: seq };
         self.wants_drive = true;

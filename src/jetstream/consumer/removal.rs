@@ -117,8 +117,9 @@ impl Consumer {
         }
         match self.unacked.first() {
             None => {
-                self.floor =
-                    Position { consumer: self.delivered.consumer, stream: self.next_seq.saturating_sub(1) }
+                let passed = self.next_seq.saturating_sub(1);
+                self.delivered.stream = self.delivered.stream.max(passed);
+                self.floor = Position { consumer: self.delivered.consumer, stream: passed };
             }
             Some((seq, entry)) => {
                 let (consumer, stream) = (entry.consumer_seq.saturating_sub(1), seq.saturating_sub(1));

@@ -178,8 +178,9 @@ impl Consumer {
             put(seq.saturating_sub(last_seq));
             last_seq = seq;
             put(entry.consumer_seq.saturating_sub(self.floor.consumer));
-            // 0: queued, 1: never due, else the difference to the last one.
+            // 0: queued, 1: never due (nor is what is due at the end of time), else the difference to the last one.
             match entry.due {
+                Some(i64::MAX) => put(1),
                 Some(due) => {
                     put(zigzag(due.wrapping_sub(last_due)).saturating_add(2));
                     last_due = due;
@@ -210,9 +211,10 @@ impl Consumer {
             None => return Err(damaged()),
         };
         let kept = reader.state().ok_or_else(damaged)?;
-        self.floor = kept.floor;
-        self.delivered = kept.delivered;
         self.next_seq = kept.next_seq;
+        let passed = kept.next_seq.saturating_sub(1);
+        let within = |position: Position| Position { stream: position.stream.min(passed), ..position };
+        (self.floor, self.delivered) = (within(kept.floor), within(kept.delivered));
         for (seq, again) in kept.counts {
             self.unacked.restore_count(seq, again);
         }

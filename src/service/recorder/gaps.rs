@@ -57,7 +57,21 @@ pub(super) fn gaps(session: &Session, info: &StreamInfo, end: Option<u64>, last:
             holes.push((end + 1, last));
         }
     }
-    named(&without(holes, &unused(info)))
+    let mut gaps = named(&without(holes, &unused(info)));
+    gaps.extend(end.and_then(|end| unlisted(info, end)));
+    gaps
+}
+
+/// Where more sequences are missing than the server lists, what lies behind the last one it lists.
+fn unlisted(info: &StreamInfo, end: u64) -> Option<Gap> {
+    let listed = info.state.deleted.as_ref()?;
+    let more = info.state.num_deleted.saturating_sub(listed.len() as u64);
+    let first_sequence = listed.last()?.saturating_add(1);
+    (more > 0 && first_sequence < end).then(|| Gap {
+        first_sequence,
+        last_sequence: end - 1,
+        reason: format!("{more} sequences of this range have no message; the server does not list which"),
+    })
 }
 
 /// The ranges that never held a message, as far as they can be read.
@@ -189,6 +203,18 @@ mod tests {
         high.state.messages = 1;
         high.state.deleted = Some(vec![u64::MAX, 0]);
         assert_eq!(ranges(&session(5, false), &high, Some(u64::MAX - 1), u64::MAX - 1), [(5, u64::MAX - 1)]);
+    }
+
+    #[test]
+    fn what_the_server_does_not_list_is_named_as_a_range() {
+        let mut cut = info(5, 3_000, &[7, 8, 9]);
+        cut.state.num_deleted = 1_000;
+        let found = gaps(&session(5, false), &cut, Some(3_000), 3_000);
+        assert_eq!((found[0].first_sequence, found[0].last_sequence), (7, 9));
+        assert_eq!((found[1].first_sequence, found[1].last_sequence, found.len()), (10, 2_999, 2));
+        assert!(found[1].reason.starts_with("997 sequences"), "{}", found[1].reason);
+        cut.state.num_deleted = 3;
+        assert_eq!(gaps(&session(5, false), &cut, Some(3_000), 3_000).len(), 1);
     }
 
     #[test]

@@ -30,6 +30,8 @@ const POLL_MIN: Duration = Duration::from_millis(2);
 const POLL_MAX: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(500);
 const DELETES_AT_ONCE: usize = 64;
+/// Sequences that are deleted from a message on before the next message is looked for.
+const DELETES: u64 = 1024;
 
 /// Asks a session to end and waits up to `wait` for it, unless it has a post-roll.
 pub(super) async fn stop(
@@ -336,11 +338,16 @@ async fn delete_beyond(shared: &Shared, session: &Session, last: u64) -> Result<
         jetstream.purge_stream(&session.stream, &Purge::default()).await?;
         return Ok(());
     }
-    let mut deletes = stream::iter(last.saturating_add(1)..=state.last_seq)
-        .map(|sequence| jetstream.delete_message(&session.stream, sequence))
-        .buffered(DELETES_AT_ONCE);
-    while let Some(deleted) = deletes.next().await {
-        deleted?;
+    let mut next = last.saturating_add(1);
+    // From message to message: between two of them there may be more sequences than one lives to count.
+    while let Some(message) = jetstream.get_message(&session.stream, &MessageSelector::from(next)).await? {
+        next = message.sequence.saturating_add(DELETES);
+        let mut deletes = stream::iter(message.sequence..next.min(state.last_seq.saturating_add(1)))
+            .map(|sequence| jetstream.delete_message(&session.stream, sequence))
+            .buffered(DELETES_AT_ONCE);
+        while let Some(deleted) = deletes.next().await {
+            deleted?;
+        }
     }
     Ok(())
 }

@@ -202,6 +202,22 @@ fn a_restart_keeps_what_matters() {
 }
 
 #[test]
+fn a_wait_without_end_has_none_after_a_restart_either() {
+    for wait in [i64::MAX - 2 * START, i64::MAX - 1, i64::MAX] {
+        let config = format!(r#"{{"durable_name":"C","ack_policy":"explicit","ack_wait":{wait}}}"#);
+        let (mut world, mut consumer) = delivered(&config, 3);
+        world.ack(&mut consumer, 2, 2, &format!("-NAK {{\"delay\": {wait}}}"));
+        let mut consumer = world.restart(&mut consumer);
+        assert_eq!(
+            world.pull(&mut consumer, "r", r#"{"batch":9,"no_wait":true}"#),
+            ["r: 404 No Messages"],
+            "{wait}"
+        );
+        assert_eq!(world.info(&mut consumer), "3/3 0/0 3 0 0", "{wait}");
+    }
+}
+
+#[test]
 fn damaged_and_foreign_states_are_refused_by_name() {
     let (mut world, mut consumer) = delivered(EXPLICIT, 3);
     let state = consumer.encode_state();

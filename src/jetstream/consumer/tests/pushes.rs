@@ -158,6 +158,26 @@ fn without_a_listener_an_ephemeral_consumer_ends() {
     assert!(consumer.is_expired());
 }
 
+/// As on nats-server: what was delivered is settled, and all goes on.
+#[test]
+fn with_flow_control_an_ack_beyond_the_end_settles_what_was_delivered() {
+    let mut world = World::new();
+    world.publish_all(&["s.a"; 3]);
+    let config = r#"{"durable_name":"C","deliver_subject":"d","ack_policy":"all","flow_control":true,
+        "idle_heartbeat":1000000000,"max_ack_pending":5}"#;
+    let mut consumer = world.create(config);
+    world.drive(&mut consumer);
+    world.ack(&mut consumer, u64::MAX, 1, "");
+    assert_eq!(world.info(&mut consumer), "3/3 1/3 0 0 0");
+    let mut consumer = world.restart(&mut consumer);
+    world.publish_all(&["s.a"; 2]);
+    let said = world.drive(&mut consumer);
+    assert!(said.contains(&"d: 5/5 x1 +0".to_owned()), "{said:?}");
+    assert_eq!(world.info(&mut consumer), "5/5 1/3 2 0 0");
+    world.ack(&mut consumer, 5, 5, "");
+    assert_eq!(world.info(&mut consumer), "5/5 5/5 0 0 0");
+}
+
 #[test]
 fn the_flow_control_policy_acknowledges_with_its_answers() {
     let mut world = World::new();
