@@ -14,7 +14,7 @@ use crate::fixture::{
     stopped, streams, texts,
 };
 use crate::support::jetstream::{SECOND, all_messages, stream_info, stream_messages};
-use crate::support::{Server, eventually, weir_ok, within};
+use crate::support::{Server, api, eventually, weir_ok, within};
 
 #[tokio::test]
 async fn s0_039_a_start_is_answered_with_session_and_state() {
@@ -531,6 +531,28 @@ async fn s0_058_all_devices_are_recorded_each_in_a_session_of_its_own() {
     for session in ["all-known", "all-fresh=2e1", "all-native"] {
         assert_eq!(row(&client, SESSIONS, session).await.unwrap()["parent"], "all");
     }
+}
+
+/// The buffer was purged far ahead while the recording ended.
+#[tokio::test]
+async fn an_end_does_not_count_the_sequences_that_no_message_has() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    enable_buffer(&server, &client, "dev", "5m").await;
+    start(&client, "dev", "s").await;
+    feed(&server, "dev", [1]).await;
+    let far = json!({"seq": 1u64 << 62});
+    let purged = api(&client, &format!("STREAM.PURGE.{}", buffer("dev")), &far).await;
+    assert!(purged["error"].is_null(), "{purged}");
+    feed(&server, "dev", [2]).await;
+    has_messages(&client, &recording("s"), 2).await;
+    let mut state = row(&client, STATES, "s").await.unwrap();
+    state["state"] = json!("promoting");
+    state["stop_sequence"] = json!(1);
+    publish(&client, &format!("$KV.{STATES}.s"), state.to_string()).await;
+    controlled(&client, &json!({"action": "stop", "session_id": "s"})).await;
+    stopped(&client, "s").await;
+    assert_eq!(numbers(&all_messages(&client, &recording("s")).await), [1]);
 }
 
 /// The rows are anybody's to write.
