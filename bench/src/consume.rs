@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::lab::{Lab, Measure};
 use crate::latency::finish;
 use crate::sample::{Sample, window};
-use crate::stream::{SETTLE, STREAM, create, fill, remove};
+use crate::stream::{SETTLE, STREAM, create, fill};
 use crate::target::Target;
 use crate::wire::{Connection, Message, PATIENCE};
 
@@ -38,8 +38,8 @@ pub(crate) struct Consume {
 
 impl Measure for Consume {
     fn run(&mut self, _place: usize, target: &Target, lab: &Lab) -> Result<Sample, Fault> {
-        let server = target.start(&lab.folder, false)?;
-        create(&server)?;
+        let server = target.start(lab.folder.path(), false)?;
+        let _stream = create(&server)?;
         fill(&server, self.messages, self.size)?;
         std::thread::sleep(SETTLE);
         let stop = Arc::new(AtomicBool::new(false));
@@ -65,11 +65,10 @@ impl Measure for Consume {
                 Ok(())
             })
         };
-        let sample = window(lab.length, || read.load(Ordering::Relaxed), || server.cpu_time());
+        let window = window(lab.length, || read.load(Ordering::Relaxed), || server.cpu_time());
         stop.store(true, Ordering::Relaxed);
         finish(reader)?;
-        remove(&server)?;
-        sample
+        Ok(window?.0)
     }
 }
 

@@ -11,7 +11,8 @@ pub(crate) enum Fault {
     Lost { what: &'static str, sent: u64, received: u64 },
     /// The run could not be made.
     Failed(String),
-    /// Another server answers than the one that was named: nothing that follows would mean anything.
+    /// Another server answers than the one that was named, or something of its user's is in the way: nothing that follows
+    /// would be right.
     Wrong(String),
 }
 

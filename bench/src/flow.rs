@@ -101,7 +101,7 @@ pub(crate) struct Flow {
 
 impl Measure for Flow {
     fn run(&mut self, _place: usize, target: &Target, lab: &Lab) -> Result<Sample, Fault> {
-        let server = target.start(&lab.folder, false)?;
+        let server = target.start(lab.folder.path(), false)?;
         self.drive(server.address(), lab.length, || server.cpu_time())
     }
 
@@ -146,7 +146,7 @@ impl Flow {
             publishers.push(std::thread::spawn(move || publisher.run()));
         }
         let received = || counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-        let sample = window(length, received, cpu);
+        let window = window(length, received, cpu);
 
         stop.store(true, Ordering::Relaxed);
         let copies = if shape.shares() { 1 } else { shape.audience(0).len() as u64 };
@@ -162,7 +162,7 @@ impl Flow {
         join(subscribers)?;
         let expected = published.map_err(Fault::clone)?;
         Fault::unless_all("messages", expected, received())?;
-        sample
+        Ok(window?.0)
     }
 }
 
@@ -179,7 +179,7 @@ fn await_count(expected: u64, received: impl Fn() -> u64) {
 }
 
 /// The results of all threads; the first fault if there is one.
-fn join<T>(threads: Vec<JoinHandle<Result<T, Fault>>>) -> Result<Vec<T>, Fault> {
+pub(crate) fn join<T>(threads: Vec<JoinHandle<Result<T, Fault>>>) -> Result<Vec<T>, Fault> {
     let results: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
     results
         .into_iter()

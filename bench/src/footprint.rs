@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::fault::Fault;
-use crate::lab::{Lab, Measure};
+use crate::lab::{Lab, Measure, ROOM};
 use crate::process;
 use crate::sample::{Metric, Sample, to_f64};
 use crate::stream::{create, fill, stored};
@@ -30,7 +30,7 @@ impl Measure for Memory {
             let why = format!("needs {} open files, the limit is {}", MOST + 100, lab.open_files);
             return Err(Fault::unfit(why));
         }
-        let server = target.start(&lab.folder, false)?;
+        let server = target.start(lab.folder.path(), false)?;
         let pid = pid(&server)?;
         let mut sample = Sample::new();
         let mut idle = Vec::new();
@@ -48,7 +48,8 @@ impl Measure for Memory {
     }
 }
 
-/// Bytes to the device while messages of 1 KiB come in groups, until the server has come to rest.
+/// Bytes to the device for messages of 1 KiB that come in groups: from the first of them until the server has ended in
+/// an orderly way. What it would write later otherwise, such as from a journal into its database, is among them.
 pub(crate) struct Written;
 
 impl Measure for Written {
@@ -58,9 +59,9 @@ impl Measure for Written {
         /// Nothing is written for so long: what the background had to do is done.
         const QUIET: Duration = Duration::from_secs(4);
         const MOST: Duration = Duration::from_secs(30);
-        let server = target.start(&lab.folder, false)?;
+        let server = target.start(lab.folder.path(), false)?;
         let pid = pid(&server)?;
-        create(&server)?;
+        let _stream = create(&server)?;
         let before = process::written_bytes(pid)?;
         fill(&server, MESSAGES, SIZE)?;
         let filled = Instant::now();
@@ -72,8 +73,10 @@ impl Measure for Written {
                 last = (now, Instant::now());
             }
         }
+        process::terminate(pid)?;
+        let written = process::written_bytes(pid)? - before;
         let payload = MESSAGES * SIZE as u64;
-        Ok(Sample::from([(Metric::Written, to_f64(last.0 - before) / to_f64(payload))]))
+        Ok(Sample::from([(Metric::Written, to_f64(written) / to_f64(payload))]))
     }
 }
 
@@ -110,10 +113,10 @@ impl Measure for Start {
         let store = match slot {
             Some(store) => store,
             None => {
-                let folder = TempDir::with_prefix_in("weir-bench-", &lab.folder)?;
-                let store = Store { folder, messages: lab.stored / 4 * 4 };
+                let folder = TempDir::new_in(lab.folder.path())?;
+                let store = Store { folder, messages: lab.stored };
                 let server = target.start_on(&store.path(), store.folder.path(), false)?;
-                create(&server)?;
+                let _stream = create(&server)?;
                 fill(&server, store.messages, SIZE)?;
                 server.kill();
                 slot.insert(store)
@@ -128,6 +131,12 @@ impl Measure for Start {
         store.messages += FRESH;
         server.kill();
         Ok(Sample::from([(Metric::Start, took.as_secs_f64())]))
+    }
+
+    fn room(&self, lab: &Lab, servers: u64) -> u64 {
+        /// A message of 16 B on disk, with what is written around it.
+        const A_MESSAGE: u64 = 256;
+        ROOM + lab.stored * A_MESSAGE * servers
     }
 }
 

@@ -1,7 +1,8 @@
 //! What all measurements share.
 
-use std::path::PathBuf;
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 use crate::fault::Fault;
 use crate::sample::Sample;
@@ -9,8 +10,8 @@ use crate::target::Target;
 
 /// The conditions of a run.
 pub(crate) struct Lab {
-    /// Where stores are kept while a server runs.
-    pub(crate) folder: PathBuf,
+    /// Where everything that is written lies; it goes when this does.
+    pub(crate) folder: TempDir,
     /// Length of a window.
     pub(crate) length: Duration,
     /// Files and sockets that this process may open.
@@ -18,6 +19,9 @@ pub(crate) struct Lab {
     /// Messages in the store of the row about starting.
     pub(crate) stored: u64,
 }
+
+/// Bytes on disk that are enough for a run, unless its row says more.
+pub(crate) const ROOM: u64 = 1 << 30;
 
 /// A row's work.
 pub(crate) trait Measure {
@@ -30,5 +34,10 @@ pub(crate) trait Measure {
     /// The same run against the relay, where there is one.
     fn relay(&mut self, _lab: &Lab) -> Option<Result<Sample, Fault>> {
         None
+    }
+
+    /// Bytes on disk that the row may need at a time, with a margin, when `servers` have their stores here.
+    fn room(&self, _lab: &Lab, _servers: u64) -> u64 {
+        ROOM
     }
 }

@@ -9,8 +9,8 @@
 //! named, and a run that lost a message has no figure. Everything stays on loopback.
 
 #![expect(clippy::disallowed_methods, reason = "this program measures real time with real threads")]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and remarks")]
 
+mod cleanup;
 mod consume;
 mod fault;
 mod flow;
@@ -27,12 +27,16 @@ mod table;
 mod target;
 mod wire;
 
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, value_parser};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::fault::Fault;
 use crate::lab::Lab;
@@ -75,16 +79,17 @@ struct Options {
     #[arg(long, value_parser = Target::parse)]
     c: Option<Target>,
     /// Only rows whose id begins with one of these
-    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    #[arg(long, value_delimiter = ',', value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     rows: Vec<String>,
     /// How often each target is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u8).range(1..), allow_negative_numbers = true)]
     rounds: u8,
     /// Length of a measurement, 0.1 to 60
-    #[arg(long, default_value_t = 1.5, value_parser = seconds)]
+    #[arg(long, default_value_t = 1.5, value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
-    /// Messages in the store of the row `start`
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    /// Messages in the store of the row `start`, 1,000 to 1,000,000,000
+    #[arg(long, default_value_t = rows::STORED, value_parser = value_parser!(u64).range(1000..=1_000_000_000))]
+    #[arg(allow_negative_numbers = true)]
     stored: u64,
     /// Where stores are kept during a run; must not be a file system in memory [default: the temporary folder]
     #[arg(long, value_name = "DIR")]
@@ -115,35 +120,48 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir-bench: {error}");
+            remark(error);
             ExitCode::FAILURE
         }
     }
 }
 
+/// Says something besides the report.
+pub(crate) fn remark(words: impl Display) {
+    // Nobody may be there to hear it, which changes no figure.
+    let _ = writeln!(std::io::stderr(), "weir-bench: {words}");
+}
+
+/// Writes lines of the report, which is whole or an error.
+fn report(lines: impl Display) -> Result<(), String> {
+    writeln!(std::io::stdout(), "{lines}").map_err(|error| format!("the report cannot be written: {error}"))
+}
+
 fn compare(options: Options) -> Result<(), String> {
-    let mut rows = rows::choose(&options.rows)?;
+    let mut rows = rows::choose(&options.rows, options.stored)?;
     if options.list {
         for row in rows {
             let titles: Vec<_> = row.lines.iter().map(|line| line.title.as_str()).collect();
-            println!("{:<22} {}", row.id, titles.join("; "));
+            report(format_args!("{:<22} {}", row.id, titles.join("; ")))?;
         }
         return Ok(());
     }
+    cleanup::on_signals().map_err(|error| format!("signals: {error}"))?;
     let lab = lab(&options)?;
     let targets: Vec<Target> = [options.a, options.b, options.c].into_iter().flatten().collect();
-    let titles = greet(&targets, &lab)?;
-    if targets.iter().map(Target::kind).take(2).ne([Kind::Weir, Kind::NatsServer]) {
+    check_room(&rows, &targets, &lab)?;
+    let (titles, programs) = greet(&targets, &lab)?;
+    if !have_goals(&programs) {
         rows.iter_mut().for_each(Row::forget_goals);
     }
     let (machine, load) = (process::machine(), process::load());
     let (rounds, seconds) = (options.rounds, options.seconds);
     if options.json {
         let about = json!({ "servers": titles, "machine": machine, "load": load, "rounds": rounds, "seconds": seconds });
-        println!("{about}");
+        report(about)?;
     } else {
-        println!("{machine}; load {load}; {rounds} rounds of {seconds} s\n");
-        println!("{}", table::head(&titles));
+        report(format_args!("{machine}; load {load}; {rounds} rounds of {seconds} s\n"))?;
+        report(table::head(&titles))?;
     }
     let mut faults = 0;
     for mut row in rows {
@@ -151,65 +169,87 @@ fn compare(options: Options) -> Result<(), String> {
         let runs = results.servers.iter().chain([&results.relay]).flatten();
         faults += runs.filter(|run| !matches!(run, Ok(_) | Err(Fault::Unfit(_)))).count();
         if options.json {
-            println!("{}", table::json(&row, &results));
+            report(table::json(&row, &results))?;
         } else {
             for line in table::lines(&row, &results) {
-                println!("{line}");
+                report(line)?;
             }
         }
     }
     if !options.json {
-        println!("\nload {} at the end", process::load());
+        report(format_args!("\nload {} at the end", process::load()))?;
     }
     if faults > 0 { Err(format!("{faults} runs have no figure")) } else { Ok(()) }
 }
 
 /// The conditions, looked at before anything starts.
 fn lab(options: &Options) -> Result<Lab, String> {
-    const FREE: u64 = 4 << 30;
     let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
     let about = |error: std::io::Error| format!("folder '{}': {error}", folder.display());
     let folder = folder.canonicalize().map_err(about)?;
     let place = folder.display();
+    if !folder.is_dir() {
+        return Err(format!("folder '{place}': not a folder"));
+    }
     if process::in_memory(&folder).map_err(|error| format!("folder '{place}': {error}"))? {
         return Err(format!(
             "folder '{place}' is in memory, where a sync costs nothing: name one on a disk with --folder"
         ));
     }
-    let free = process::free_bytes(&folder).map_err(|error| format!("folder '{place}': {error}"))?;
-    if free < FREE {
-        return Err(format!(
-            "folder '{place}' has {} MB free, stores of a run need {} MB",
-            free >> 20,
-            FREE >> 20
-        ));
-    }
+    let own = TempDir::with_prefix_in("weir-bench-", &folder);
+    let own = own.map_err(|error| format!("folder '{place}': {error}"))?;
+    cleanup::hold_folder(own.path().to_owned());
     Ok(Lab {
-        folder,
+        folder: own,
         length: Duration::from_secs_f64(options.seconds),
         open_files: process::raise_open_files(),
         stored: options.stored,
     })
 }
 
-/// Starts each target once: says which servers answer, or why nothing can be measured.
-fn greet(targets: &[Target], lab: &Lab) -> Result<Vec<String>, String> {
-    let mut titles = Vec::new();
+/// Whether what the rows may store finds room: all of it lies in one folder, one row after the other.
+fn check_room(rows: &[Row], targets: &[Target], lab: &Lab) -> Result<(), String> {
+    let servers = targets.iter().filter(|target| target.binary().is_some()).count() as u64;
+    let needs = rows.iter().map(|row| (row.measure.room(lab, servers), &row.id)).max();
+    let Some((needed, row)) = needs.filter(|_| servers > 0) else { return Ok(()) };
+    let place = lab.folder.path().display();
+    let free =
+        process::free_bytes(lab.folder.path()).map_err(|error| format!("folder '{place}': {error}"))?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(format!("folder '{place}' has {} MB free, row {row} may need {} MB", free >> 20, needed >> 20))
+}
+
+/// What answers, and its version.
+type Program = (Kind, String);
+
+/// Whether the goals are about these servers.
+fn have_goals(servers: &[Program]) -> bool {
+    matches!(servers, [(Kind::Weir, _), (Kind::NatsServer, version), ..] if version == rows::PEER)
+}
+
+/// Starts each target once: says which servers answer, in words and by version, or why nothing can be measured.
+fn greet(targets: &[Target], lab: &Lab) -> Result<(Vec<String>, Vec<Program>), String> {
+    let (mut titles, mut programs) = (Vec::new(), Vec::new());
     for (name, target) in ["a", "b", "c"].into_iter().zip(targets) {
-        let server = target.start(&lab.folder, false).map_err(|fault| format!("--{name}: {fault}"))?;
+        let started = target.ask_version().and_then(|()| target.start(lab.folder.path(), false));
+        let server = started.map_err(|fault| format!("--{name}: {fault}"))?;
+        programs.push((target.kind(), server.version()));
         let mut title = server.title();
-        eprintln!("{name}: {title}");
+        remark(format_args!("{name} is {title}"));
         if titles.contains(&title) {
             title = format!("{title} ({name})");
         }
         titles.push(title);
     }
-    Ok(titles)
+    Ok((titles, programs))
 }
 
 /// All rounds of a row. The target that begins is another in each round.
 fn measure(row: &mut Row, targets: &[Target], lab: &Lab, rounds: u8) -> Result<Results, String> {
-    let mut results = Results { servers: targets.iter().map(|_| Vec::new()).collect(), relay: Vec::new() };
+    let servers = targets.iter().map(|_| Vec::new()).collect();
+    let mut results = Results { cores: process::cores(), servers, relay: Vec::new() };
     for round in 0..usize::from(rounds) {
         // One place more than there are servers: the relay's.
         let places = targets.len() + 1;
@@ -221,10 +261,10 @@ fn measure(row: &mut Row, targets: &[Target], lab: &Lab, rounds: u8) -> Result<R
             };
             let result = row.measure.run(place, target, lab);
             if let Err(fault) = &result {
-                eprintln!("{}, round {}, server {}: {fault}", row.id, round + 1, place + 1);
                 if let Fault::Wrong(_) = fault {
                     return Err(fault.to_string());
                 }
+                remark(format_args!("{}, round {}, server {}: {fault}", row.id, round + 1, place + 1));
             }
             rounds.push(result);
         }
@@ -251,9 +291,51 @@ mod tests {
         };
         assert!(refusal(&["--a", "weir=/bin/true"]).contains("--b"));
         assert!(refusal(&["--a", "x=/bin/true"]).contains("server 'x' is not known: weir or nats-server"));
-        assert!(refusal(&["--list", "--seconds", "0"]).contains("must be 0.1 to 60 seconds"));
+        for seconds in ["0", "-1", "60.1", "NaN"] {
+            assert!(refusal(&["--list", "--seconds", seconds]).contains("must be 0.1 to 60 seconds"));
+        }
         assert!(refusal(&["--list", "--rounds", "0"]).contains("0 is not in 1..=255"));
+        assert!(refusal(&["--list", "--rounds", "-1"]).contains("-1 is not in 1..=255"));
+        for stored in ["999", "1000000001"] {
+            let range = format!("{stored} is not in 1000..=1000000000");
+            assert!(refusal(&["--list", "--stored", stored]).contains(&range));
+        }
+        for rows in ["", "core,"] {
+            assert!(refusal(&["--list", "--rows", rows]).contains("value is required for '--rows <ID>'"));
+        }
         assert!(refusal(&["relay", "2-2", "16"]).contains("no shape '2-2'"));
+    }
+
+    #[test]
+    fn goals_are_those_of_weir_against_the_version_they_were_set_for() {
+        let (weir, nats) = (Kind::Weir, Kind::NatsServer);
+        for (servers, expected) in [
+            (&[(weir, "0.1.0"), (nats, "2.14.5")][..], true),
+            (&[(weir, "0.1.0"), (nats, "2.14.5"), (nats, "2.9.10")], true),
+            (&[(weir, "0.1.0"), (nats, "2.9.10")], false),
+            (&[(weir, "0.1.0"), (nats, "2.14.50")], false),
+            (&[(weir, "0.1.0"), (nats, "2.9.10"), (nats, "2.14.5")], false),
+            (&[(nats, "2.14.5"), (weir, "0.1.0")], false),
+            (&[(weir, "0.1.0"), (weir, "2.14.5")], false),
+        ] {
+            let servers: Vec<_> =
+                servers.iter().map(|(kind, version)| (*kind, (*version).to_owned())).collect();
+            assert_eq!(have_goals(&servers), expected, "{servers:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_none_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let place = file.path().canonicalize().unwrap();
+        let of = |folder: &str| {
+            let words = ["weir-bench", "--list", "--folder", folder];
+            lab(&Arguments::try_parse_from(words).unwrap().options)
+        };
+        let refusal = of(place.to_str().unwrap()).err().unwrap();
+        assert_eq!(refusal, format!("folder '{}': not a folder", place.display()));
+        let refusal = of("/no/such").err().unwrap();
+        assert_eq!(refusal, "folder '/no/such': No such file or directory (os error 2)");
     }
 
     #[test]

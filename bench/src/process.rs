@@ -2,9 +2,11 @@
 
 use std::io::{Error, Result};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{
+    Pid, Resource, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit, waitid,
+};
 
 /// A tick of the processor accounting: a hundredth of a second on every Linux that is.
 const TICK: Duration = Duration::from_millis(10);
@@ -31,9 +33,38 @@ pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
     field(&format!("/proc/{pid}/io"), "write_bytes:")
 }
 
+/// Asks child `pid` to end and waits until it has. It stays a zombie, so that it can still be asked what it wrote.
+///
+/// # Errors
+/// After a minute the child is called one that does not end.
+pub(crate) fn terminate(pid: u32) -> Result<()> {
+    const MOST: Duration = Duration::from_secs(60);
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| Error::other("no process has such a number"))?;
+    kill_process(pid, Signal::TERM)?;
+    let begun = Instant::now();
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    while waitid(WaitId::Pid(pid), options)?.is_none() {
+        if begun.elapsed() > MOST {
+            return Err(Error::other(format!("SIGTERM has not ended it within {} s", MOST.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The signals that this process ignores: signal N is bit N - 1.
+pub(crate) fn ignored_signals() -> Result<u64> {
+    field_as("/proc/self/status", "SigIgn:", |word| u64::from_str_radix(word, 16).ok())
+}
+
 fn field(path: &str, name: &str) -> Result<u64> {
+    field_as(path, name, |word| word.parse().ok())
+}
+
+fn field_as(path: &str, name: &str, number: impl Fn(&str) -> Option<u64>) -> Result<u64> {
     let text = std::fs::read_to_string(path)?;
-    let value = |line: &str| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse().ok();
+    let value = |line: &str| number(line.strip_prefix(name)?.split_ascii_whitespace().next()?);
     text.lines().find_map(value).ok_or_else(|| Error::other(format!("{path} has no {name}")))
 }
 
@@ -43,9 +74,15 @@ pub(crate) fn load() -> String {
     text.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// Processor cores that this process and its children may use.
+pub(crate) fn cores() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores).unwrap_or(u16::MAX)
+}
+
 /// Model of the processor and number of cores.
 pub(crate) fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     format!("{} x {cores}", model.map_or("unknown processor", |(_, model)| model.trim()))
@@ -88,6 +125,28 @@ mod tests {
         while cpu_time(pid).unwrap() == before {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
+    }
+
+    #[test]
+    fn what_a_child_wrote_can_be_asked_after_its_end() {
+        use std::process::{Command, Stdio};
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        if in_memory(file.path()).unwrap() {
+            eprintln!("not tested: nothing is written to a device here");
+            return;
+        }
+        // Writes when it is asked to end, not before.
+        let script = r#"trap 'printf %01000000d 0 >"$0"; exit' TERM; echo; while :; do sleep 0.01; done"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(file.path()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let before = written_bytes(child.id()).unwrap();
+        terminate(child.id()).unwrap();
+        let after = written_bytes(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!((1_000_000..1_100_000).contains(&(after - before)), "{before} {after}");
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! What the kernel allows: a program with the same sockets and bytes as a broker that parses nothing.
+//! A yardstick: a program with the same sockets and bytes as a broker that parses nothing.
 //!
 //! It answers the handshake, then counts the bytes that come from publishers and writes as many ready-made frames as
-//! would have come of them. One thread per publisher, blocking sockets. It runs as a process of its own, so that its
-//! processor time can be told from the generator's; the process ends with its parent, or when its standard input does.
+//! would have come of them. One thread per publisher, blocking writes: it shows what this simple way reaches, and a
+//! server that gathers or spreads its writes can be faster. It runs as a process of its own, so that its processor time
+//! can be told from the generator's; the process ends with its parent, or when its standard input does.
 
 use std::io::{BufRead, BufReader, Error, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::cleanup::Process;
 use crate::fault::Fault;
 use crate::process;
 use crate::shape::{Frames, Shape};
@@ -18,30 +20,25 @@ const READ: usize = 128 * 1024;
 
 /// A relay process. It ends when this is dropped.
 pub(crate) struct Relay {
-    child: Child,
+    process: Process,
     address: SocketAddr,
 }
 
 /// Starts this program as a relay for the frames of one row.
 pub(crate) fn start(shape: Shape, size: usize) -> std::result::Result<Relay, Fault> {
     let program = std::env::current_exe()?;
-    let mut child = Command::new(program)
-        .args(["relay", shape.name(), &size.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let (process, output) = Process::spawn(
+        Command::new(program)
+            .args(["relay", shape.name(), &size.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped()),
+    )?;
     let mut line = String::new();
-    if let Some(output) = child.stdout.take() {
+    if let Some(output) = output {
         BufReader::new(output).read_line(&mut line)?;
     }
-    match line.trim().parse() {
-        Ok(address) => Ok(Relay { child, address }),
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(Fault::failed("the relay did not start"))
-        }
-    }
+    let address = line.trim().parse().map_err(|_| Fault::failed("the relay did not start"))?;
+    Ok(Relay { process, address })
 }
 
 impl Relay {
@@ -50,15 +47,7 @@ impl Relay {
     }
 
     pub(crate) fn cpu_time(&self) -> std::result::Result<Option<Duration>, Fault> {
-        Ok(Some(process::cpu_time(self.child.id())?))
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        // It has ended by itself: there is nobody to kill.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Ok(Some(process::cpu_time(self.process.pid())?))
     }
 }
 
@@ -125,6 +114,7 @@ fn carry(
 ) -> Result<()> {
     let mut buffer = vec![0; READ];
     let mut bytes = 0;
+    let mut next = 0;
     loop {
         let read = from.read(&mut buffer)?;
         if read == 0 {
@@ -133,24 +123,59 @@ fn carry(
         bytes += read;
         let mut due = bytes / frame;
         bytes %= frame;
-        let members = audience.len();
-        while due > 0 {
-            if shares {
-                for (place, member) in audience.iter_mut().enumerate() {
-                    let share = due / (members - place);
-                    if share > 0 {
-                        let (ready, count) = frames.take(share);
-                        member.write_all(ready)?;
-                        due -= count;
-                    }
-                }
-            } else {
-                let (ready, count) = frames.take(due);
-                for member in &mut audience {
+        if shares {
+            for (place, mut share) in in_turn(due, audience.len(), &mut next) {
+                let Some(member) = audience.get_mut(place) else { continue };
+                while share > 0 {
+                    let (ready, count) = frames.take(share);
                     member.write_all(ready)?;
+                    share -= count;
                 }
-                due -= count;
             }
+            continue;
         }
+        while due > 0 {
+            let (ready, count) = frames.take(due);
+            for member in &mut audience {
+                member.write_all(ready)?;
+            }
+            due -= count;
+        }
+    }
+}
+
+/// How many of `due` frames each of the `members` gets that gets any, when they go to one member after the other, `next`
+/// being the first; it is the one whose turn it is afterwards.
+fn in_turn(due: usize, members: usize, next: &mut usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let first = *next;
+    *next = (first + due) % members;
+    (0..members.min(due))
+        .map(move |turn| ((first + turn) % members, due / members + usize::from(turn < due % members)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_queue_group_get_frames_in_turn() {
+        let mut next = 0;
+        for (due, expected, then) in [
+            (1, vec![(0, 1)], 1),
+            (1, vec![(1, 1)], 2),
+            (0, vec![], 2),
+            (2, vec![(2, 1), (0, 1)], 1),
+            (3, vec![(1, 1), (2, 1), (0, 1)], 1),
+            (8, vec![(1, 3), (2, 3), (0, 2)], 0),
+        ] {
+            assert_eq!(in_turn(due, 3, &mut next).collect::<Vec<_>>(), expected, "{due}");
+            assert_eq!(next, then, "{due}");
+        }
+        // However few frames a read holds, all members get as many.
+        let mut totals = [0; 10];
+        for due in [1, 2, 1, 7, 13, 1, 1, 2, 2].into_iter().cycle().take(9 * 10) {
+            in_turn(due, 10, &mut next).for_each(|(place, share)| totals[place] += share);
+        }
+        assert_eq!(totals, [30; 10]);
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of the table, each with its goal against nats-server 2.14.5 and what it measures.
+//! The rows of the table, each with its goal against nats-server [`PEER`] and what it measures.
 //!
 //! A row gives one or several lines. The order is that of the table; ids are what `--rows` chooses by.
 
@@ -10,6 +10,11 @@ use crate::latency::RequestReply;
 use crate::sample::Metric;
 use crate::shape::{SHAPES, Shape};
 use crate::stream::{Publish, Way};
+
+/// The version of nats-server that the goals are set against.
+pub(crate) const PEER: &str = "2.14.5";
+/// Messages in the store of the row `start` that its goal is set for.
+pub(crate) const STORED: u64 = 10_000_000;
 
 /// What a line is to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,12 +48,12 @@ impl Row {
         Self { id: id.into(), lines: Vec::new(), cpu_goal: None, measure: Box::new(measure) }
     }
 
-    fn line(mut self, title: impl Into<String>, metric: Metric, goal: Goal) -> Self {
-        self.lines.push(Line { title: title.into(), metric, goal: Some(goal) });
+    fn line(mut self, title: impl Into<String>, metric: Metric, goal: impl Into<Option<Goal>>) -> Self {
+        self.lines.push(Line { title: title.into(), metric, goal: goal.into() });
         self
     }
 
-    /// The goals are those of Weir against nats-server: other pairs have none.
+    /// The goals are those of Weir against nats-server [`PEER`]: other pairs have none.
     pub(crate) fn forget_goals(&mut self) {
         self.cpu_goal = None;
         for line in &mut self.lines {
@@ -57,8 +62,8 @@ impl Row {
     }
 }
 
-/// Every row.
-pub(crate) fn all() -> Vec<Row> {
+/// Every row; `stored` messages are in the store of the row `start`.
+fn all(stored: u64) -> Vec<Row> {
     let mut rows = core();
     rows.push(
         Row::new("request", RequestReply { size: 16 })
@@ -74,9 +79,9 @@ pub(crate) fn all() -> Vec<Row> {
             .line("RSS with 10,000 idle connections", Metric::Idle10000, Goal::Value(60e6)),
     );
     rows.push(Row::new("start", Start::default()).line(
-        "start after kill -9, first answer",
+        format!("start with {} messages after kill -9, first answer", thousands(stored)),
         Metric::Start,
-        Goal::Value(0.5),
+        (stored >= STORED).then_some(Goal::Value(0.5)),
     ));
     rows.push(Row::new("written", Written).line(
         "bytes to the device per payload byte, 1 KiB in groups",
@@ -154,9 +159,22 @@ fn bytes(size: usize) -> String {
     if size >= 1024 { format!("{} KiB", size / 1024) } else { format!("{size} B") }
 }
 
+/// A count with its thousands apart: 10,000,000.
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The rows whose id begins with one of `prefixes`, in the order of the table; all if there are none.
-pub(crate) fn choose(prefixes: &[String]) -> Result<Vec<Row>, String> {
-    let rows = all();
+pub(crate) fn choose(prefixes: &[String], stored: u64) -> Result<Vec<Row>, String> {
+    let rows = all(stored);
     if prefixes.is_empty() {
         return Ok(rows);
     }
@@ -176,7 +194,7 @@ mod tests {
 
     fn ids(prefixes: &[&str]) -> Result<Vec<String>, String> {
         let prefixes: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
-        Ok(choose(&prefixes)?.into_iter().map(|row| row.id).collect())
+        Ok(choose(&prefixes, STORED)?.into_iter().map(|row| row.id).collect())
     }
 
     #[test]
@@ -189,8 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn the_goal_of_starting_is_for_a_store_of_ten_million() {
+        for (stored, title, goal) in [
+            (1000, "start with 1,000 messages after kill -9, first answer", None),
+            (9_999_999, "start with 9,999,999 messages after kill -9, first answer", None),
+            (STORED, "start with 10,000,000 messages after kill -9, first answer", Some(Goal::Value(0.5))),
+            (
+                123_456_789,
+                "start with 123,456,789 messages after kill -9, first answer",
+                Some(Goal::Value(0.5)),
+            ),
+        ] {
+            let line = choose(&["start".to_owned()], stored).unwrap().remove(0).lines.remove(0);
+            assert_eq!((line.title.as_str(), line.goal), (title, goal));
+        }
+    }
+
+    #[test]
     fn ids_differ_and_every_row_has_lines() {
-        let rows = all();
+        let rows = all(STORED);
         let mut ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
         ids.sort();
         ids.dedup();

@@ -1,6 +1,7 @@
 //! What a run yields: figures by metric, and the window of time that most of them are taken in.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
@@ -84,17 +85,27 @@ impl Metric {
 /// The figures of one run.
 pub(crate) type Sample = BTreeMap<Metric, f64>;
 
-/// Time that passes before a window opens, for caches to fill and windows of flow control to open.
+/// Time that passes from the first message until a window opens, for caches to fill and windows of flow control to open.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Counts what passes in a stretch of time, and who spent processor time on it. Where nothing comes, it waits longer.
+/// Counts what passes in a stretch of time, and who spent processor time on it. Where nothing comes, it waits longer. The
+/// load has begun to arrive before that stretch does.
 ///
-/// `count` gives the messages so far, `server` the processor time of the server; both are read at both ends.
+/// `count` gives the messages so far, `server` the processor time of the server; both are read at both ends. Returns what
+/// `count` gave there, too.
 pub(crate) fn window(
     length: Duration,
     count: impl Fn() -> u64,
     server: impl Fn() -> Result<Option<Duration>, Fault>,
-) -> Result<Sample, Fault> {
+) -> Result<(Sample, Range<u64>), Fault> {
+    let nothing = || Fault::failed("no message arrived in the time that was measured");
+    let waiting = Instant::now();
+    while count() == 0 {
+        if waiting.elapsed() > PATIENCE {
+            return Err(nothing());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     std::thread::sleep(WARM_UP);
     let own = || process::cpu_time(std::process::id());
     let (own_before, server_before) = (own()?, server()?);
@@ -103,12 +114,12 @@ pub(crate) fn window(
     while count() == before && begun.elapsed() < PATIENCE {
         std::thread::sleep(length);
     }
-    let (passed, elapsed) = (count().saturating_sub(before), begun.elapsed().as_secs_f64());
+    let (counted, elapsed) = (before..count(), begun.elapsed().as_secs_f64());
     let (own_after, server_after) = (own()?, server()?);
-    if passed == 0 {
-        return Err(Fault::failed("no message arrived in the time that was measured"));
+    if counted.is_empty() {
+        return Err(nothing());
     }
-    let messages = to_f64(passed);
+    let messages = to_f64(counted.end - counted.start);
     let mut sample = Sample::new();
     sample.insert(Metric::Rate, messages / elapsed);
     sample.insert(Metric::GeneratorCores, own_after.saturating_sub(own_before).as_secs_f64() / elapsed);
@@ -117,7 +128,7 @@ pub(crate) fn window(
         sample.insert(Metric::ServerCores, spent / elapsed);
         sample.insert(Metric::Cpu, spent * 1e6 / messages);
     }
-    Ok(sample)
+    Ok((sample, counted))
 }
 
 /// A count as a number to divide by; exact up to 2^53.
@@ -152,6 +163,21 @@ mod tests {
         ] {
             assert_eq!(metric.show(value), expected);
         }
+    }
+
+    #[test]
+    fn a_window_opens_after_the_load_has_begun() {
+        let asked = std::cell::Cell::new(0u64);
+        // Nothing arrives for longer than it takes to warm up.
+        let begun = Instant::now();
+        let count = || {
+            asked.set(asked.get() + 1);
+            if begun.elapsed() > WARM_UP + Duration::from_millis(50) { asked.get() } else { 0 }
+        };
+        let (sample, counted) = window(Duration::from_millis(10), count, || Ok(None)).unwrap();
+        assert!(counted.start > 0, "{counted:?}");
+        assert!(sample[&Metric::Rate] > 0.0);
+        assert!(begun.elapsed() > 2 * WARM_UP);
     }
 
     #[test]

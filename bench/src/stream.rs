@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use serde_json::Value;
 
+use crate::cleanup;
 use crate::fault::Fault;
-use crate::lab::{Lab, Measure};
-use crate::latency::finish;
+use crate::flow::join;
+use crate::lab::{Lab, Measure, ROOM};
+use crate::remark;
 use crate::sample::{Sample, window};
 use crate::target::{Kind, Server, Target};
 use crate::wire::{Connection, PATIENCE};
@@ -36,14 +38,46 @@ const SUBJECT: &str = "bench.js";
 /// How an answer that is no refusal begins.
 const STORED: &[u8] = b"{\"stream\":";
 
-/// Makes the stream, on file with the server's defaults.
-pub(crate) fn create(server: &Server) -> Result<(), Fault> {
+/// The stream of a run. Dropped, it is removed from a server that goes on without us.
+pub(crate) struct Stream {
+    /// Such a server.
+    remains_on: Option<SocketAddr>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(address) = self.remains_on {
+            delete(address);
+            cleanup::forget_stream(address);
+        }
+    }
+}
+
+/// Makes the stream, on file with the server's defaults. A stream of that name is somebody else's, or left by a run that
+/// was killed: that is for its owner to say.
+pub(crate) fn create(server: &Server) -> Result<Stream, Fault> {
+    /// nats-server's code for a stream that is not there.
+    const NOT_FOUND: &str = "\"err_code\":10059";
     let mut connection = server.connect()?;
+    let remains_on = server.pid().is_none().then(|| server.address());
+    if let Some(address) = remains_on {
+        match connection.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "") {
+            Err(error) if error.to_string().contains(NOT_FOUND) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {
+                return Err(Fault::Wrong(format!(
+                    "{address} has a stream {STREAM}, which this program would fill and remove: if it may go, remove \
+                     it (nats stream rm {STREAM}), otherwise measure on another server"
+                )));
+            }
+        }
+    }
     let config = format!(
         r#"{{"name":"{STREAM}","subjects":["{SUBJECT}"],"retention":"limits","storage":"file","discard":"old","max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msg_size":-1,"num_replicas":1}}"#
     );
     connection.request(&format!("$JS.API.STREAM.CREATE.{STREAM}"), &config)?;
-    Ok(())
+    remains_on.inspect(|address| cleanup::hold_stream(*address));
+    Ok(Stream { remains_on })
 }
 
 /// How many messages the stream holds.
@@ -53,19 +87,20 @@ pub(crate) fn stored(server: &Server) -> Result<u64, Fault> {
     count.ok_or_else(|| Fault::failed("the stream's info has no state.messages"))
 }
 
-/// Removes the stream from a server that goes on without us.
-pub(crate) fn remove(server: &Server) -> Result<(), Fault> {
-    if server.pid().is_none() {
-        server.connect()?.request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), "")?;
+/// Removes the stream from the server at `address`; says so where it cannot.
+pub(crate) fn delete(address: SocketAddr) {
+    let deleted = Connection::open(address)
+        .and_then(|mut connection| connection.request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), ""));
+    if let Err(error) = deleted {
+        remark(format_args!("the stream {STREAM} is left on {address}: {error}"));
     }
-    Ok(())
 }
 
 /// How publishers treat answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// So many connections, each with one publish unanswered.
-    Waiting(usize),
+    Waiting(u64),
     Pipelined,
 }
 
@@ -80,13 +115,13 @@ pub(crate) struct Publish {
 impl Measure for Publish {
     fn run(&mut self, _place: usize, target: &Target, lab: &Lab) -> Result<Sample, Fault> {
         let sync_always = self.sync_always && target.kind() == Kind::NatsServer;
-        let server = match target.start(&lab.folder, sync_always) {
+        let server = match target.start(lab.folder.path(), sync_always) {
             Err(Fault::Failed(why)) if sync_always && why.contains("unknown field \"sync_interval\"") => {
                 return Err(Fault::unfit("has no sync_interval"));
             }
             started => started?,
         };
-        create(&server)?;
+        let _stream = create(&server)?;
         let answered = Arc::new(AtomicU64::new(0));
         let quota = Quota::UntilStopped(Arc::new(AtomicBool::new(false)));
         let load = match self.way {
@@ -95,17 +130,19 @@ impl Measure for Publish {
                 let (quota, answered) = (quota.clone(), Arc::clone(&answered));
                 vec![std::thread::spawn(move || wait_for_each(address, connections, size, &quota, &answered))]
             }
-            Way::Pipelined => pipelines(&server, self.size, &quota, &answered),
+            Way::Pipelined => pipelines(&server, self.size, |_| quota.clone(), &answered),
         };
-        let sample = window(lab.length, || answered.load(Ordering::Relaxed), || server.cpu_time());
+        let window = window(lab.length, || answered.load(Ordering::Relaxed), || server.cpu_time());
         quota.stop();
-        let mut sent = 0;
-        for thread in load {
-            sent += finish(thread)?;
-        }
+        let sent = join(load)?.iter().sum();
         check(&server, sent, answered.load(Ordering::Relaxed))?;
-        remove(&server)?;
-        sample
+        Ok(window?.0)
+    }
+
+    fn room(&self, lab: &Lab, _servers: u64) -> u64 {
+        // Twice what a fast disk takes in.
+        const A_SECOND: u64 = 1 << 30;
+        ROOM + A_SECOND * (lab.length.as_secs() + 1)
     }
 }
 
@@ -113,10 +150,9 @@ impl Measure for Publish {
 pub(crate) fn fill(server: &Server, count: u64, size: usize) -> Result<(), Fault> {
     let before = stored(server)?;
     let answered = Arc::new(AtomicU64::new(0));
-    let mut sent = 0;
-    for thread in pipelines(server, size, &Quota::Each(count / PIPELINES), &answered) {
-        sent += finish(thread)?;
-    }
+    // Shares that differ by one at most, and are `count` together.
+    let share = |place| Quota::Each((count + place) / PIPELINES);
+    let sent: u64 = join(pipelines(server, size, share, &answered))?.iter().sum();
     check(server, before + sent, before + answered.load(Ordering::Relaxed))
 }
 
@@ -159,14 +195,14 @@ struct Publishes {
 }
 
 impl Publishes {
-    fn new(connection: usize, size: usize) -> Self {
+    fn new(connection: u64, size: usize) -> Self {
         let before = format!("PUB {SUBJECT} _INBOX.bench.{connection}.");
         let frame = format!("{before}{:0DIGITS$} {size}\r\n{}\r\n", 0, "x".repeat(size));
         let bytes = frame.repeat(usize::try_from(BURST).unwrap_or(1)).into_bytes();
         Self { length: frame.len(), number_at: before.len(), bytes, next: 0 }
     }
 
-    fn subscription(connection: usize) -> String {
+    fn subscription(connection: u64) -> String {
         format!("SUB _INBOX.bench.{connection}.* 1\r\n")
     }
 
@@ -187,18 +223,18 @@ impl Publishes {
 
 type Load = Vec<std::thread::JoinHandle<Result<u64, Fault>>>;
 
-fn pipelines(server: &Server, size: usize, quota: &Quota, answered: &Arc<AtomicU64>) -> Load {
+fn pipelines(server: &Server, size: usize, quota: impl Fn(u64) -> Quota, answered: &Arc<AtomicU64>) -> Load {
     let one = |place| {
-        let (address, quota, answered) = (server.address(), quota.clone(), Arc::clone(answered));
+        let (address, quota, answered) = (server.address(), quota(place), Arc::clone(answered));
         std::thread::spawn(move || pipeline(address, place, size, &quota, &answered))
     };
-    (0..usize::try_from(PIPELINES).unwrap_or(1)).map(one).collect()
+    (0..PIPELINES).map(one).collect()
 }
 
 /// One connection with many publishes unanswered. Returns how many it sent; all of them have been answered.
 fn pipeline(
     address: SocketAddr,
-    place: usize,
+    place: u64,
     size: usize,
     quota: &Quota,
     answered: &AtomicU64,
@@ -257,7 +293,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn open(address: SocketAddr, place: usize, size: usize) -> Result<Self, Fault> {
+    fn open(address: SocketAddr, place: u64, size: usize) -> Result<Self, Fault> {
         let connection = Connection::open_with(address, Publishes::subscription(place).as_bytes())?;
         let stream = connection.into_stream();
         stream.set_nonblocking(true)?;
@@ -298,7 +334,7 @@ impl Waiting {
 /// were sent; all of them have been answered.
 fn wait_for_each(
     address: SocketAddr,
-    connections: usize,
+    connections: u64,
     size: usize,
     quota: &Quota,
     answered: &AtomicU64,
@@ -307,7 +343,7 @@ fn wait_for_each(
     let mut all = Vec::new();
     for place in 0..connections {
         let waiting = Waiting::open(address, place, size)?;
-        let key = epoll::EventData::new_u64(place as u64);
+        let key = epoll::EventData::new_u64(place);
         epoll::add(&poll, &waiting.stream, key, epoll::EventFlags::IN).map_err(std::io::Error::from)?;
         all.push(waiting);
     }
@@ -315,7 +351,7 @@ fn wait_for_each(
         waiting.publish()?;
     }
     let (mut sent, mut back) = (all.len() as u64, 0);
-    let mut events = Vec::with_capacity(connections);
+    let mut events = Vec::with_capacity(all.len());
     let mut heard = Instant::now();
     while back < sent {
         events.clear();

@@ -12,12 +12,14 @@ use crate::fault::Fault;
 use crate::rows::{Goal, Line, Row};
 use crate::sample::{Metric, Sample};
 
-/// Where a rate is so near to what the relay reaches, the generator or the kernel may be what is measured.
-const NEAR_RELAY: f64 = 0.9;
+/// Where a rate is so near to the relay's, and the relay with the generator takes so much of the machine, the machine is
+/// what is measured.
+const NEAR: f64 = 0.9;
 
 /// What became of one row: a result per round for each server, and for the relay if the row has one.
-#[derive(Default)]
 pub(crate) struct Results {
+    /// Processor cores of the machine.
+    pub(crate) cores: u16,
     pub(crate) servers: Vec<Vec<Result<Sample, Fault>>>,
     pub(crate) relay: Vec<Result<Sample, Fault>>,
 }
@@ -74,18 +76,23 @@ impl Results {
         self.servers.get(place).map_or(&[], Vec::as_slice)
     }
 
-    /// What stands in the way of taking the figures for the server's: the first server is as fast as the relay, or the
-    /// generator needs more of the machine than the server.
+    /// What stands in the way of taking the figures for the server's: the first server is as fast as the relay and that
+    /// needs the whole machine; in a row without a relay, the generator needs more of the machine than the server.
     fn bound(&self) -> Option<String> {
-        if let Some(share) = Self::ratio(self.server(0), &self.relay, Metric::Rate) {
-            return (share.median >= NEAR_RELAY)
-                .then(|| "generator or kernel bound: as fast as the relay".to_owned());
+        let cores = |rounds, metric| Self::values(rounds, metric).ok().flatten().map(|cores| cores.median);
+        let busy =
+            |rounds| Some((cores(rounds, Metric::ServerCores)?, cores(rounds, Metric::GeneratorCores)?));
+        if !self.relay.is_empty() {
+            let share = Self::ratio(self.server(0), &self.relay, Metric::Rate)?.median;
+            let (relay, generator) = busy(&self.relay)?;
+            let (taken, machine) = (relay + generator, f64::from(self.cores));
+            return (share >= NEAR && taken >= NEAR * machine).then(|| {
+                format!("as fast as the relay, which takes {taken:.2} of {machine} cores with the generator")
+            });
         }
-        let cores = |metric| Self::values(self.server(0), metric).ok().flatten();
-        let (server, generator) = (cores(Metric::ServerCores)?, cores(Metric::GeneratorCores)?);
-        (generator.median > server.median).then(|| {
-            format!("the generator takes {:.2} cores, the server {:.2}", generator.median, server.median)
-        })
+        let (server, generator) = busy(self.server(0))?;
+        (generator > server)
+            .then(|| format!("the generator takes {generator:.2} cores, the server {server:.2}"))
     }
 }
 
@@ -238,13 +245,14 @@ mod tests {
     }
 
     fn row() -> Row {
-        crate::rows::choose(&["core-1-1-16".to_owned()]).unwrap().remove(0)
+        crate::rows::choose(&["core-1-1-16".to_owned()], 1000).unwrap().remove(0)
     }
 
     #[test]
     fn ratios_are_taken_inside_a_round() {
         // The machine was ten times slower in the second round, for both.
         let results = Results {
+            cores: 2,
             servers: vec![rates(&[60e6, 7e6, 80e6]), rates(&[10e6, 1e6, 10e6])],
             relay: rates(&[100e6, 10e6, 100e6]),
         };
@@ -259,22 +267,40 @@ mod tests {
     fn a_round_that_lost_messages_takes_the_place_of_the_figure() {
         let mut first = rates(&[60e6, 60e6]);
         first.push(Err(Fault::Lost { what: "messages", sent: 10, received: 9 }));
-        let results = Results { servers: vec![first, rates(&[10e6, 10e6, 10e6])], relay: Vec::new() };
+        let servers = vec![first, rates(&[10e6, 10e6, 10e6])];
+        let results = Results { cores: 2, servers, relay: Vec::new() };
         let line = lines(&row(), &results).remove(0);
         assert_eq!(line, "| core 1->1, 16 B | LOST: 9 of 10 messages | 10.0 M/s | - | - | - | - | >= 6 |  |");
         assert_eq!(json(&row(), &results)["servers"][0][2]["fault"], "LOST: 9 of 10 messages");
     }
 
     #[test]
-    fn a_server_as_fast_as_the_relay_is_told() {
-        let results = Results { servers: vec![rates(&[95e6]), rates(&[1e6])], relay: rates(&[100e6]) };
-        assert!(lines(&row(), &results)[0].contains("as fast as the relay"));
+    fn the_machine_is_the_bound_when_it_is_busy_with_a_relay_that_is_no_faster() {
+        let round = |rate: f64, server: f64, generator: f64| {
+            let cores = [(Metric::ServerCores, server), (Metric::GeneratorCores, generator)];
+            vec![Ok(Sample::from_iter([(Metric::Rate, rate)].into_iter().chain(cores)))]
+        };
+        let as_fast = "as fast as the relay, which takes 1.90 of 2 cores with the generator";
+        let generator = "the generator takes 1.00 cores, the server 0.50";
+        for (server, relay, expected) in [
+            (round(95e6, 0.5, 1.0), round(100e6, 0.8, 1.1), Some(as_fast)),
+            (round(150e6, 0.5, 1.0), round(100e6, 0.8, 1.1), Some(as_fast)),
+            (round(80e6, 0.5, 1.0), round(100e6, 0.8, 1.1), None),
+            // Both wait for something: neither the machine nor the generator is the bound.
+            (round(95e6, 0.5, 1.0), round(100e6, 0.3, 0.4), None),
+            (round(95e6, 0.5, 1.0), vec![Err(Fault::failed("no relay"))], None),
+            (round(95e6, 0.5, 1.0), Vec::new(), Some(generator)),
+            (round(95e6, 1.0, 0.5), Vec::new(), None),
+        ] {
+            let results = Results { cores: 2, servers: vec![server], relay };
+            assert_eq!(results.bound().as_deref(), expected);
+        }
     }
 
     #[test]
     fn a_goal_is_missed_by_the_median() {
-        let results =
-            Results { servers: vec![rates(&[5e6, 5e6, 9e6]), rates(&[1e6, 1e6, 1e6])], relay: Vec::new() };
+        let servers = vec![rates(&[5e6, 5e6, 9e6]), rates(&[1e6, 1e6, 1e6])];
+        let results = Results { cores: 2, servers, relay: Vec::new() };
         assert!(lines(&row(), &results)[0].ends_with(">= 6 | **below** |"));
     }
 

@@ -7,14 +7,16 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cleanup::Process;
 use crate::fault::Fault;
 use crate::process;
 use crate::wire::Connection;
@@ -83,7 +85,12 @@ impl Target {
             }
             None => {
                 let path = Path::new(place);
-                let file = path.metadata().map_err(|error| format!("binary '{place}': {error}"))?;
+                // Not looked for where the shell would look for it: what is measured is named.
+                let file = path.metadata().map_err(|error| {
+                    let is_name = !place.contains('/');
+                    let hint = if is_name { "; it takes a path, such as ./weir" } else { "" };
+                    format!("binary '{place}': {error}{hint}")
+                })?;
                 if !file.is_file() {
                     return Err(format!("binary '{place}': not a file"));
                 }
@@ -106,10 +113,9 @@ impl Target {
         }
     }
 
-    /// Starts the server with a store of its own under `folder`, which goes when the server does.
+    /// Starts the server with a store of its own in `folder`, which goes when the server does.
     pub(crate) fn start(&self, folder: &Path, sync_always: bool) -> Result<Server, Fault> {
-        let own = TempDir::with_prefix_in("weir-bench-", folder)
-            .map_err(|error| failed(folder.display(), &error))?;
+        let own = TempDir::new_in(folder).map_err(|error| failed(folder.display(), &error))?;
         let store = own.path().join("store");
         let mut server = self.start_on(&store, own.path(), sync_always)?;
         server.own = Some(own);
@@ -125,7 +131,6 @@ impl Target {
             }
             Place::Running(address) => return self.running(*address),
         };
-        self.ask_version(path)?;
         let address = free_port().map_err(|error| failed("a free port", &error))?;
         let name = unique_name();
         let mut command = Command::new(path);
@@ -155,24 +160,32 @@ impl Target {
         let log = scratch.join("server.log");
         let output = File::create(&log).map_err(|error| failed(log.display(), &error))?;
         let errors = output.try_clone().map_err(|error| failed(log.display(), &error))?;
-        let child = command
-            .stdout(output)
-            .stderr(errors)
-            .spawn()
+        let (process, _) = Process::spawn(command.stdout(output).stderr(errors))
             .map_err(|error| failed(format!("'{}'", path.display()), &error))?;
-        let mut server = Server { child: Some(child), address, info: Value::Null, own: None };
+        let mut server = Server { process: Some(process), address, info: Value::Null, own: None };
         server.wait(&name, &log)?;
         self.recognise(&server.info)?;
         Ok(server)
     }
 
-    /// A program of another kind does not understand the words it is started with, so it is asked before. What answers on
-    /// its port is looked at besides.
-    fn ask_version(&self, path: &Path) -> Result<(), Fault> {
+    /// A program of another kind does not understand the words it is started with, so it is asked once before. What answers
+    /// on its port is looked at with every start.
+    pub(crate) fn ask_version(&self) -> Result<(), Fault> {
+        let Place::Binary(path) = &self.place else { return Ok(()) };
         let what = || format!("'{}' --version", path.display());
-        let output = Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output();
-        let output = output.map_err(|error| failed(what(), &error))?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        let mut command = Command::new(path);
+        command
+            .arg("--version")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let (_process, output) = Process::spawn(&mut command).map_err(|error| failed(what(), &error))?;
+        let mut text = Vec::new();
+        if let Some(mut output) = output {
+            output.read_to_end(&mut text).map_err(|error| failed(what(), &error))?;
+        }
+        let text = String::from_utf8_lossy(&text);
         let words = text.lines().next().unwrap_or("nothing").trim();
         let name = words.split([' ', ':']).next().unwrap_or_default();
         if name == self.kind.name() {
@@ -184,7 +197,7 @@ impl Target {
     fn running(&self, address: SocketAddr) -> Result<Server, Fault> {
         let connection = Connection::open(address).map_err(|error| failed(address, &error))?;
         self.recognise(connection.info())?;
-        Ok(Server { child: None, address, info: connection.info().clone(), own: None })
+        Ok(Server { process: None, address, info: connection.info().clone(), own: None })
     }
 
     fn recognise(&self, info: &Value) -> Result<(), Fault> {
@@ -199,7 +212,7 @@ impl Target {
 
 /// A server that answers.
 pub(crate) struct Server {
-    child: Option<Child>,
+    process: Option<Process>,
     address: SocketAddr,
     info: Value,
     /// Where its store lies, if that goes with it. Last: the process is gone before its files are.
@@ -211,7 +224,8 @@ impl Server {
     fn wait(&mut self, name: &str, log: &Path) -> Result<(), Fault> {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            let status = self.process.as_ref().map_or(Ok(None), Process::status);
+            if let Some(status) = status.map_err(|error| failed("the server's process", &error))? {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
                 return Err(Fault::failed(format!("the server ended ({status}): {last}")));
@@ -244,12 +258,17 @@ impl Server {
     /// Name and version of the program, by what it said.
     pub(crate) fn title(&self) -> String {
         let kind = Kind::of(&self.info).map_or("unknown", Kind::name);
-        format!("{kind} {}", version(&self.info))
+        format!("{kind} {}", self.version())
+    }
+
+    /// The version of the program, by what it said.
+    pub(crate) fn version(&self) -> String {
+        version(&self.info)
     }
 
     /// The process; none if it was not started here.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.process.as_ref().map(Process::pid)
     }
 
     /// Processor time the server has spent; none if it was not started here.
@@ -259,22 +278,8 @@ impl Server {
     }
 
     /// Ends the process as a power switch would, not as it likes to be ended.
-    pub(crate) fn kill(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It has ended by itself: there is nobody to kill.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.end();
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 }
 
@@ -314,6 +319,10 @@ mod tests {
             ("/bin/true", "expected NAME=PATH or NAME=nats://HOST:PORT"),
             ("redis=/bin/true", "server 'redis' is not known: weir or nats-server"),
             ("weir=/no/such", "binary '/no/such': No such file or directory (os error 2)"),
+            (
+                "weir=no-such",
+                "binary 'no-such': No such file or directory (os error 2); it takes a path, such as ./weir",
+            ),
             ("weir=/tmp", "binary '/tmp': not a file"),
             ("weir=nats://nowhere", "address 'nowhere': invalid socket address"),
         ] {
@@ -351,7 +360,8 @@ mod tests {
             std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
             let target = Target::parse(&format!("nats-server={}", path.display())).unwrap();
-            (target.start(folder.path(), false).err().unwrap().to_string(), path)
+            let fault = target.ask_version().and_then(|()| target.start(folder.path(), false)).err();
+            (fault.unwrap().to_string(), path)
         };
         let (fault, path) = script("echo weir 0.1.0");
         let path = path.canonicalize().unwrap();
