@@ -134,8 +134,8 @@ impl Measure for Start {
     }
 
     fn room(&self, lab: &Lab, servers: u64) -> u64 {
-        /// A message of 16 B on disk, with what is written around it.
-        const A_MESSAGE: u64 = 256;
+        /// Twice what a message of 16 B takes on disk.
+        const A_MESSAGE: u64 = 160;
         ROOM + lab.stored * A_MESSAGE * servers
     }
 }
