@@ -134,7 +134,7 @@ async fn a_killed_server_keeps_the_recording_and_the_services_go_on_with_it() {
     fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
     let (status, answer) =
         fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t","data":0},{"type":"t","data":1}]"#).await;
-    assert_eq!((status, &answer["durability"]), (200, &json!("disk")));
+    assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())));
     let address = fixture.server.client_address().to_owned();
     fixture.server.kill().await;
     assert_eq!(fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t"}]"#).await.0, 503);

@@ -79,6 +79,11 @@ impl Fixture {
         (answer.status, answer.json())
     }
 
+    /// What an answer says of events that are stored: only of Weir the services know that a file is on stable storage.
+    pub(crate) fn stored(&self) -> &'static str {
+        if self.server.is_nats_server() { "file" } else { "disk" }
+    }
+
     /// A request to the controller.
     pub(crate) async fn ask(&self, request: Value) -> Response {
         self.ask_raw(request.to_string()).await

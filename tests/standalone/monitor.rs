@@ -127,7 +127,7 @@ async fn a_recorded_batch_is_in_every_recording_when_the_answer_comes() {
     }
     for n in 0..20_u64 {
         let (status, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t"},{"type":"t"}]"#).await;
-        assert_eq!((status, &answer["durability"]), (200, &json!("disk")), "{answer}");
+        assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())), "{answer}");
         for session in ["a", "b"] {
             let info = fixture.js.stream_info(&format!("STREAMS_REC_{session}")).await.unwrap();
             assert_eq!(info.state.messages, 2 * (n + 1), "{session}");
@@ -184,7 +184,7 @@ async fn a_stream_of_the_users_own_is_named() {
     let start = fixture.ask(json!({"action": "start", "device_id": "dev-1"})).await;
     assert!(!start.ok && start.message.contains("MINE"), "{start:?}");
     let (status, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"a"}]"#).await;
-    assert_eq!((status, &answer["durability"]), (200, &json!("disk")), "{answer}");
+    assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())), "{answer}");
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ async fn all_devices_get_a_recording_each() {
         for _ in 0..count {
             let (status, answer) =
                 fixture.http("POST", &format!("/monitor/{device}"), r#"[{"type":"t","data":1}]"#).await;
-            assert_eq!((status, &answer["durability"]), (200, &json!("disk")), "{answer}");
+            assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())), "{answer}");
         }
     }
     fixture.publish("nats", 0..1).await;
