@@ -233,8 +233,12 @@ fn run(seed: u64, world: &mut World) {
 fn the_consumer_agrees_with_a_naive_reference() {
     // A failure prints its seed: `WEIR_SEED=<seed>` runs that one alone.
     let mut world = World::new();
-    if let Some(seed) = std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        return run(seed, &mut world);
+    if let Some(seed) = std::env::var_os("WEIR_SEED") {
+        let number = seed.to_str().and_then(|seed| seed.parse().ok());
+        return run(
+            number.unwrap_or_else(|| panic!("WEIR_SEED is {seed:?}, which is no number")),
+            &mut world,
+        );
     }
     for seed in 0..300 {
         run(seed, &mut world);

@@ -52,7 +52,9 @@ fn a_wrong_number_of_steps_is_refused() {
 #[test]
 fn the_engine_agrees_with_a_naive_reference() {
     let asked = |name: &str, default, least, most| {
-        let text = std::env::var(name).ok();
+        let text = std::env::var_os(name).map(|text| {
+            text.into_string().unwrap_or_else(|text| panic!("{name} is {text:?}, which is no UTF-8"))
+        });
         number(name, text.as_deref(), default, least, most).unwrap_or_else(|why| panic!("{why}"))
     };
     let steps = asked("WEIR_MODEL_STEPS", STEPS, 1, STEPS_MAX);
