@@ -261,9 +261,12 @@ impl Log {
     /// A block with as many records as the index says, or with its damage named.
     fn block(&self, source: Source<'_>, first: u64, meta: &BlockMeta) -> Result<Arc<Block>, ReadError> {
         let block = source.library.block(self.id.0, first, meta)?;
+        let there = block.count_through(meta.last_seq);
         // The mover may have thinned it a moment ago; what it removed is still in our set then.
-        let there = block.count_through(meta.last_seq) + self.removed.count_in(first, meta.last_seq);
-        if there < meta.messages && block.broken.is_empty() {
+        if there < meta.messages
+            && block.broken.is_empty()
+            && there.saturating_add(self.removed.count_in(first, meta.last_seq)) < meta.messages
+        {
             return Err(self.damaged(first, meta.last_seq));
         }
         Ok(block)
