@@ -318,6 +318,10 @@ impl Waiting {
             self.stream.write_all(b"PONG\r\n")?;
             self.answer.clear();
         }
+        while self.answer.starts_with(b"INFO ") {
+            let Some(line) = memchr::memchr(b'\n', &self.answer) else { return Ok(false) };
+            self.answer.drain(..=line);
+        }
         let Some(line) = memchr::memchr(b'\n', &self.answer) else { return Ok(false) };
         let (head, body) = self.answer.split_at(line + 1);
         if !head.starts_with(b"MSG ") {
