@@ -166,7 +166,11 @@ impl Library {
         self.is_shut.take()
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, ShelfError>) -> Result<T, ShelfError> {
+    /// Reads something of redb.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, ShelfError>,
+    ) -> Result<T, ShelfError> {
         let read = guarded(|| work(&self.shelf.database()));
         if read.as_ref().is_err_and(|error| error.kind.is_some()) {
             self.is_shut.set(true);

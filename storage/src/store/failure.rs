@@ -177,8 +177,7 @@ impl Store {
 
     /// The store as redb has it, which is what was answered. Memory logs keep their records.
     fn rebuild(&mut self) -> Result<(), String> {
-        let database = self.shelf.database();
-        let loaded = load::load(&database).map_err(|error| error.to_string())?;
+        let loaded = self.library.read(load::load).map_err(|error| error.to_string())?;
         if let Some(log) = loaded.to_mend.first() {
             return Err(format!("the index of log {} is damaged; open the store again to mend it", log.0));
         }
