@@ -9,6 +9,7 @@
 
 mod inbox;
 mod subscriptions;
+mod time;
 mod waiting;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::sys::clock::SharedClock;
 use crate::sys::task;
 use inbox::Inbox;
 use subscriptions::Subscriptions;
+use time::Time;
 use waiting::Waiting;
 
 /// What is staged goes to the journal at this size at the latest, or at a quarter of a journal file.
@@ -111,20 +113,19 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         engine: Engine::new(config.engine.clone()),
         config: config.engine,
         store,
-        read_at: config.clock.monotonic(),
-        clock: config.clock,
+        time: Time::new(config.clock),
         subscriptions: Subscriptions::new(broker.clone(), Arc::clone(&inbox)),
         broker,
         inbox: Arc::clone(&inbox),
         health: StoreHealth::default(),
-        last_now: 0,
         failure: None,
         is_stuck: false,
         waiting: Arc::default(),
         chunk_bytes_max,
     };
     worker.restore();
-    worker.engine.resume_mirrors(worker.last_now, &mut worker.store, &worker.broker);
+    let now = worker.time.now();
+    worker.engine.resume_mirrors(now, &mut worker.store, &worker.broker);
     let health = worker.health.clone();
     let thread = task::thread("jetstream", move || worker.run())?;
     Ok(Driver { inbox, health, thread })
@@ -152,7 +153,7 @@ struct Worker {
     engine: Engine,
     config: EngineConfig,
     store: Store,
-    clock: SharedClock,
+    time: Time,
     broker: Broker,
     inbox: Arc<Inbox>,
     subscriptions: Subscriptions,
@@ -160,13 +161,10 @@ struct Worker {
     /// The answers that wait for the journal.
     waiting: Arc<Waiting>,
     chunk_bytes_max: usize,
-    last_now: i64,
     /// What the store failed with, until the engine is made anew.
     failure: Option<String>,
     /// It was logged that the database cannot be written.
     is_stuck: bool,
-    /// When `last_now` was read, on the monotonic clock.
-    read_at: Duration,
 }
 
 impl Worker {
@@ -176,7 +174,7 @@ impl Worker {
             let sleep = self.sleep();
             let more = self.inbox.take(&mut batch, sleep);
             for input in batch.drain(..) {
-                let now = self.now();
+                let now = self.time.now();
                 self.engine.handle(now, input, &mut self.store, &self.broker);
                 if self.failure.is_some() && self.store.refusing().is_none() {
                     // It freed space, and the store has recovered: nothing more is taken by an engine that knows too much.
@@ -214,7 +212,7 @@ impl Worker {
         }
         self.tell_whether_stuck();
         self.health.set(self.store.refusing().or(self.store.stuck()));
-        let now = self.now();
+        let now = self.time.now();
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now, &mut self.store, &self.broker);
         }
@@ -270,7 +268,7 @@ impl Worker {
 
     /// Brings all streams and consumers back from the store, at the start and after a failed sync.
     fn restore(&mut self) {
-        let now = self.now();
+        let now = self.time.now();
         self.engine.restore(now, &mut self.store, &self.broker);
         self.release();
     }
@@ -278,7 +276,7 @@ impl Worker {
     /// Once the store has recovered from a failed write it holds what was answered and nothing else; the state machines
     /// on top know more than that. They are thrown away and made anew. Waiting pulls are told to come again.
     fn rebuild(&mut self, reason: &str) {
-        let now = self.now();
+        let now = self.time.now();
         self.engine.dismiss(now, &mut self.store, &self.broker);
         let outputs = self.engine.outputs();
         self.broker.publish_all(outputs.take_now().iter().map(routed));
@@ -291,27 +289,16 @@ impl Worker {
     }
 
     fn close(mut self) -> Result<(), String> {
-        let now = self.now();
+        let now = self.time.now();
         self.engine.shutdown(now, &mut self.store, &self.broker);
         self.release();
         self.subscriptions.forget_all();
         self.store.close()
     }
 
-    /// Nanoseconds since 1970. Never goes backwards, and never slower than time passes: when the system's clock is set
-    /// back, ack waits and ages go on, and messages' times with them, until the clock has caught up.
-    fn now(&mut self) -> i64 {
-        let read_at = self.clock.monotonic();
-        let passed = read_at.saturating_sub(self.read_at);
-        let passed = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX);
-        self.read_at = read_at;
-        self.last_now = self.clock.wall().max(self.last_now.saturating_add(passed));
-        self.last_now
-    }
-
     fn sleep(&mut self) -> Duration {
         let Some(at) = self.engine.poll_timeout() else { return SLEEP_MAX };
-        let left = at.saturating_sub(self.now());
+        let left = at.saturating_sub(self.time.now());
         Duration::from_nanos(u64::try_from(left).unwrap_or(0)).min(SLEEP_MAX)
     }
 
