@@ -289,22 +289,29 @@ mod tests {
         }
     }
 
-    /// A server that takes frames and delivers none of them.
+    /// A server that takes frames and delivers some of them, for a second.
     #[test]
     fn messages_that_do_not_come_back_are_no_figure() {
+        let frame = Frames::delivered(Shape::OneToOne, 0, 16).take(1).0.to_vec();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                let frame = frame.clone();
                 std::thread::spawn(move || {
                     let mut stream = stream.unwrap();
-                    relay::greet(&mut stream).unwrap();
+                    if relay::greet(&mut stream).unwrap() {
+                        for _ in 0..1000 {
+                            stream.write_all(&frame).unwrap();
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
                     std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
                 });
             }
         });
         let flow = Flow { shape: Shape::OneToOne, size: 16 };
         let fault = flow.drive(address, Duration::from_millis(10), || Ok(None)).unwrap_err();
-        assert!(matches!(fault, Fault::Lost { received: 0, sent: 1.., .. }), "{fault}");
+        assert!(matches!(fault, Fault::Lost { received: 1000, sent: 1001.., .. }), "{fault}");
     }
 }

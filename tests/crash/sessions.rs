@@ -265,6 +265,14 @@ fn check_against_buffer(found: &Found, buffer: &[Message]) {
     }
 }
 
+/// What the buffer says of the message that is missing.
+fn in_buffer(buffer: &[Message], n: usize) -> String {
+    match buffer.iter().find(|message| number(message) == n) {
+        Some(message) => format!("in the buffer as {:?} at {:?}", message.stream_seq(), message.time()),
+        None => "not in the buffer".to_owned(),
+    }
+}
+
 struct Counts {
     messages: usize,
     required: usize,
@@ -325,7 +333,8 @@ async fn run(campaign: &Campaign, round: u64) -> Counts {
                     counts.required += 1;
                     assert!(
                         has.contains(&n),
-                        "event {n} was answered and is missing: {event:?}, {}",
+                        "event {n} was answered and is missing: {event:?}, {}, {}",
+                        in_buffer(&buffer, n),
                         found.row
                     );
                 }
@@ -341,7 +350,8 @@ async fn run(campaign: &Campaign, round: u64) -> Counts {
                     counts.required += 1;
                     assert!(
                         has.contains(&n),
-                        "message {n} was sent and is missing: {before} to {after}, {}",
+                        "message {n} was sent and is missing: {before} to {after}, {}, {}",
+                        in_buffer(&buffer, n),
                         found.row
                     );
                 }
