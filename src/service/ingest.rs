@@ -259,7 +259,7 @@ impl Ingest {
         let server = client.server_info().server_id.clone();
         let mut accepted = 0;
         let mut duplicates = 0;
-        let mut last = 0;
+        let (mut first, mut last) = (u64::MAX, 0);
         let mut reason = None;
         for chunk in messages.chunks(UNDER_WAY_MAX) {
             let mut under_way = Vec::with_capacity(chunk.len());
@@ -277,6 +277,7 @@ impl Ingest {
                     Ok(ack) => {
                         accepted += 1;
                         duplicates += usize::from(ack.duplicate);
+                        first = first.min(ack.sequence);
                         last = last.max(ack.sequence);
                     }
                     Err(error) => {
@@ -293,22 +294,21 @@ impl Ingest {
             }
         }
         let recorder = &self.shared.recorder;
-        let recorded = recorder.is_recorded(device);
-        if recorded {
-            let behind = recorder
-                .wait_stored(device, last, STORED_PATIENCE)
-                .await
-                .map_err(|error| IngestError::Unavailable(error.to_string()))?;
+        let unavailable = |error: RecordError| IngestError::Unavailable(error.to_string());
+        let mut kept = on_file;
+        if recorder.is_recorded(device) {
+            let behind = recorder.wait_stored(device, last, STORED_PATIENCE).await.map_err(unavailable)?;
             if !behind.is_empty() {
                 return Err(IngestError::NotRecorded { events, sessions: behind });
             }
+            kept = on_file || recorder.keeps(device, &(first..=last)).await.map_err(unavailable)?;
             if !on_file && client.server_info().server_id != server {
                 // The sequences that were waited for may have been passed over instead of recorded.
                 let reason = "the NATS server restarted before the recordings were asked".to_owned();
                 return Err(IngestError::Partly { accepted: 0, events, reason });
             }
         }
-        let durability = match on_file || recorded {
+        let durability = match kept {
             true if client.server_info().git_commit.starts_with(WEIR) => Durability::Disk,
             true => Durability::File,
             false => Durability::Memory,

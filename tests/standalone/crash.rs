@@ -74,6 +74,80 @@ async fn an_end_that_was_interrupted_at_any_step_is_finished() {
 }
 
 #[tokio::test]
+async fn an_end_whose_moment_was_not_written_down_is_finished() {
+    let mut fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    fixture.publish("dev-1", 0..8).await;
+    drop(fixture.services.take());
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    let mut row: serde_json::Value =
+        serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
+    row["state"] = json!("stopping");
+    states.put("s1", row.to_string().into()).await.unwrap();
+    fixture.services = Some(services(&fixture.server, config().await).await);
+    let row = until_stopped(&fixture, "s1").await;
+    assert_eq!((row.message_count, row.stop_sequence, &row.reason), (8, Some(8), &None));
+    let session = fixture.done(json!({"action": "show", "session_id": "s1"})).await.session.unwrap();
+    assert!(row.stop_at.is_some() && session.end == row.stop_at, "{row:?}, {session:?}");
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_a_start_under_way() {
+    let mut fixture = Fixture::start().await;
+    fixture.enable_buffer("dev-1", "5m").await;
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    drop(fixture.services.take());
+    // As another process is in the middle of it: there is a description, and the process lives.
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    let state = states.get("s1").await.unwrap().unwrap();
+    let row: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let alive = format!("t.record.cmd.instance.{}", row["controller"].as_str().unwrap());
+    let mut questions = fixture.client.subscribe(&alive).unwrap();
+    let client = fixture.client.clone();
+    let answers = tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            client.publish(&question.reply.unwrap(), None, "".into()).await.unwrap();
+        }
+    });
+    let stream = fixture.js.stream_info("STREAMS_REC_s1").await.unwrap().config;
+    states.purge("s1").await.unwrap();
+    fixture.js.delete_stream("STREAMS_REC_s1").await.unwrap();
+    fixture.services = Some(services(&fixture.server, config().await).await);
+
+    let post = async {
+        let (status, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"type":"t","data":1}]"#).await;
+        assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())), "{answer}");
+        assert!(states.get("s1").await.unwrap().is_some(), "the recording runs");
+        assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [1]);
+    };
+    let finish = async {
+        fixture.until_count("STREAMS_BUFFER_dev-1", 1).await;
+        fixture.js.create_stream(&stream).await.unwrap();
+        fixture.until_count("STREAMS_REC_s1", 1).await;
+        states.put("s1", state.clone()).await.unwrap();
+    };
+    tokio::join!(post, finish);
+    answers.abort();
+}
+
+#[tokio::test]
+async fn what_came_before_a_recording_is_no_safer_for_it() {
+    let fixture = Fixture::start().await;
+    fixture.enable_buffer("dev-1", "5m").await;
+    let early = r#"[{"id":"early","type":"t","data":1}]"#;
+    let both = r#"[{"id":"early","type":"t","data":1},{"id":"late","type":"t","data":2}]"#;
+    let (_, answer) = fixture.http("POST", "/monitor/dev-1", early).await;
+    assert_eq!(answer["durability"], "memory", "{answer}");
+    fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+    for body in [early, both] {
+        let (_, answer) = fixture.http("POST", "/monitor/dev-1", body).await;
+        assert_eq!((&answer["duplicates"], &answer["durability"]), (&json!(1), &json!("memory")), "{answer}");
+    }
+    let (_, answer) = fixture.http("POST", "/monitor/dev-1", r#"[{"id":"late","type":"t","data":2}]"#).await;
+    assert_eq!(answer["durability"], fixture.stored(), "{answer}");
+}
+
+#[tokio::test]
 async fn an_end_is_where_it_was_asked_for_although_the_buffer_was_lost_since() {
     let mut fixture = Fixture::start().await;
     fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;

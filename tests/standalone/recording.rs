@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use weir::client::jetstream::{MessageSelector, StreamConfig};
 use weir::service::session::State;
+use weir::sys::clock::SystemClock;
 use weir_protocol::header;
 
 use crate::fixture::Fixture;
@@ -187,6 +188,27 @@ async fn all_devices_get_a_recording_each() {
     .await;
     assert_eq!(fixture.done(json!({"action": "delete", "session_id": "all"})).await.count, Some(4));
     assert_eq!(fixture.done(json!({"action": "list"})).await.total, Some(0));
+}
+
+#[tokio::test]
+async fn the_post_roll_of_a_recording_of_all_devices_is_as_long_as_asked() {
+    let fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "session_id": "all", "post_roll": "1500ms"})).await;
+    let (status, answer) = fixture.http("POST", "/monitor/a", r#"[{"type":"t","data":1}]"#).await;
+    assert_eq!(status, 200, "{answer}");
+    let asked = SystemClock::shared().wall();
+    let stopping = fixture.done(json!({"action": "stop", "session_id": "all"})).await;
+    assert_eq!(stopping.state, Some(State::Stopping));
+    eventually("the recording is stopped", || async {
+        let state = fixture.done(json!({"action": "status", "session_id": "all"})).await.state;
+        (state == Some(State::Stopped)).then_some(())
+    })
+    .await;
+    for session in ["all", "all-a"] {
+        let row = fixture.done(json!({"action": "show", "session_id": session})).await.session.unwrap();
+        let roll = row.end.unwrap() - asked;
+        assert!(roll >= 1_500_000_000, "{session} went on for {roll} ns");
+    }
 }
 
 #[tokio::test]

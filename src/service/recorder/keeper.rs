@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{RecordError, Recorder, Shared, start, stop};
+use super::{End, RecordError, Recorder, Shared, start, stop};
 use crate::client::RequestError;
 use crate::service::id::Id;
 use crate::service::session::{Session, State};
@@ -82,7 +82,7 @@ impl Recorder {
             let state = shared.sessions.states().cached(&session.session_id.key());
             state.is_some_and(|state| state.controller == shared.instance)
         };
-        let ended = stop::stop_where(shared, true, mine, wait).await?.len();
+        let ended = stop::stop_where(shared, End::Now, mine, wait).await?.len();
         // Who ends a session tidies up behind the state that was waited for.
         let tidied = async {
             while !shared.ending_lock().is_empty() {

@@ -31,6 +31,8 @@ use crate::client::kv::{Bucket, KvError};
 use crate::sys::clock::SharedClock;
 use crate::sys::random::Random;
 
+pub use stop::End;
+
 /// Longest a caller waits for a recording to end; the end goes on without it.
 const STOP_WAIT: Duration = Duration::from_secs(4);
 
@@ -190,13 +192,13 @@ impl Recorder {
         start::start(&self.shared, start).await
     }
 
-    /// Ends a recording; with `now` without its post-roll. Waits some seconds for the end; the state says whether it has come.
-    /// `None` when the session is not active.
+    /// Ends a recording. Waits some seconds for an end that is to come now; the state says whether it has come. `None` when
+    /// the session is not active.
     ///
     /// # Errors
     /// The server's error.
-    pub async fn stop(&self, session: &Id, now: bool) -> Result<Option<State>, RecordError> {
-        stop::stop(&self.shared, session, now, STOP_WAIT).await
+    pub async fn stop(&self, session: &Id, end: End) -> Result<Option<State>, RecordError> {
+        stop::stop(&self.shared, session, end, STOP_WAIT).await
     }
 
     /// Ends the recordings that `which` says yes to; returns their ids.
@@ -205,10 +207,10 @@ impl Recorder {
     /// The first error; the others are ended all the same.
     pub async fn stop_where(
         &self,
-        now: bool,
+        end: End,
         which: impl Fn(&Session) -> bool,
     ) -> Result<Vec<Id>, RecordError> {
-        stop::stop_where(&self.shared, now, which, STOP_WAIT).await
+        stop::stop_where(&self.shared, end, which, STOP_WAIT).await
     }
 
     /// A session's description. While it runs, its count is the stream's.
@@ -300,7 +302,7 @@ impl Recorder {
     /// # Errors
     /// The server's error.
     pub async fn purge_all(&self) -> Result<usize, RecordError> {
-        self.stop_where(true, |_| true).await?;
+        self.stop_where(End::Now, |_| true).await?;
         let mut gone = 0;
         for session in self.shared.sessions.sessions().all() {
             match self.delete(&session.session_id).await {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use weir_protocol::time;
 
-use super::{RecordError, Recorder};
+use super::{End, RecordError, Recorder};
 use crate::service::command::{LIST_MAX, Listed, Request, Response};
 use crate::service::id::Id;
 use crate::service::session::{RecordState, Session, State};
@@ -49,7 +49,7 @@ impl Recorder {
                         )));
                     }
                 }
-                let stopped = self.stop(&id, false).await?;
+                let stopped = self.stop(&id, End::AfterPostRoll).await?;
                 let message = match stopped {
                     None => "no active recording".to_owned(),
                     Some(State::Stopped) => "recording stopped".to_owned(),
@@ -62,13 +62,15 @@ impl Recorder {
             }
             Request::Stop { session_id: None, device_id: Some(text) } => {
                 let device = device(&text)?;
-                let stopped = self.stop_where(false, |row| row.device_id.as_ref() == Some(&device)).await?;
+                let stopped = self
+                    .stop_where(End::AfterPostRoll, |row| row.device_id.as_ref() == Some(&device))
+                    .await?;
                 stopped_response(&stopped)
             }
             Request::Stop { session_id: None, device_id: None } => {
                 Response::refused("stop needs a session_id or a device_id; stop-all ends every recording")
             }
-            Request::StopAll {} => stopped_response(&self.stop_where(false, |_| true).await?),
+            Request::StopAll {} => stopped_response(&self.stop_where(End::AfterPostRoll, |_| true).await?),
             Request::List { device_id, offset, limit } => {
                 let device = device_id.as_deref().map(device).transpose()?;
                 let all = self.list(device.as_ref());

@@ -1,6 +1,7 @@
 //! The end of a recording, in steps that can each be repeated after a crash:
 //!
-//! 1. `running` -> `stopping`: the last moment that belongs to it is written down.
+//! 1. `running` -> `stopping`; then the last moment that belongs to it is written down. In this order, so that whatever was
+//!    answered as recorded came before that moment.
 //! 2. Once that moment has passed, the last sequence S of the buffer up to it is written down.
 //! 3. The mirror passes S (or can get no more): `promoting`.
 //! 4. The stream is updated without its mirror, what lies beyond S is deleted, the holes are counted.
@@ -33,24 +34,51 @@ const DELETES_AT_ONCE: usize = 64;
 /// Sequences that are deleted from a message on before the next message is looked for.
 const DELETES: u64 = 1024;
 
-/// Asks a session to end and waits up to `wait` for it, unless it has a post-roll.
+/// When a session is to end.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// Without its post-roll.
+    Now,
+    /// With its post-roll; asked again while that is under way, now.
+    AfterPostRoll,
+    /// At this moment, or now if that is later; what ends earlier stays so.
+    At(i64),
+}
+
+impl End {
+    /// The moment, when the clock says `now`.
+    fn moment(self, session: &Session, now: i64) -> i64 {
+        match self {
+            Self::Now => now,
+            Self::AfterPostRoll => now.saturating_add(span::nanos(session.post_roll)),
+            Self::At(moment) => moment.max(now),
+        }
+    }
+
+    /// What it means for a session that is stopping already.
+    fn again(self) -> Self {
+        match self {
+            Self::Now | Self::AfterPostRoll => Self::Now,
+            Self::At(moment) => Self::At(moment),
+        }
+    }
+}
+
+/// Asks a session to end and waits up to `wait` for it, unless it goes on for a while.
 pub(super) async fn stop(
     shared: &Arc<Shared>,
     session: &Id,
-    now: bool,
+    end: End,
     wait: Duration,
 ) -> Result<Option<State>, RecordError> {
     let Some((row, _)) = shared.sessions.sessions().get(&session.key()).await? else { return Ok(None) };
     if row.session_id != *session {
         return Ok(None);
     }
-    let asked = begin(shared, &row, now).await?;
-    if asked == Asked::NotActive {
-        return Ok(None);
-    }
+    let Some(goes_on) = begin(shared, &row, end).await? else { return Ok(None) };
     let ending = drive(shared, &row.session_id);
-    // A post-roll is for what comes after the answer.
-    let wait = if asked == Asked::EndsNow { wait } else { Duration::ZERO };
+    // What still comes, comes after the answer.
+    let wait = if goes_on { Duration::ZERO } else { wait };
     // Dropping the handle when the time is up leaves the end under way.
     drop(tokio::time::timeout(wait, ending).await);
     Ok(shared.sessions.states().get(&session.key()).await?.map(|(state, _)| state.state))
@@ -59,7 +87,7 @@ pub(super) async fn stop(
 /// Asks all active sessions that `which` names to end.
 pub(super) async fn stop_where(
     shared: &Arc<Shared>,
-    now: bool,
+    end: End,
     which: impl Fn(&Session) -> bool,
     wait: Duration,
 ) -> Result<Vec<Id>, RecordError> {
@@ -72,7 +100,7 @@ pub(super) async fn stop_where(
         .filter(|session| shared.sessions.state_of(&session.session_id).is_some_and(State::is_active))
         .map(|session| session.session_id)
         .collect();
-    let results = join_all(active.iter().map(|session| stop(shared, session, now, wait))).await;
+    let results = join_all(active.iter().map(|session| stop(shared, session, end, wait))).await;
     let mut stopped = Vec::new();
     for (session, result) in active.into_iter().zip(results) {
         if result?.is_some() {
@@ -82,47 +110,45 @@ pub(super) async fn stop_where(
     Ok(stopped)
 }
 
-/// What became of the request to end a session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    NotActive,
-    /// It has, or had, no post-roll.
-    EndsNow,
-    /// After its post-roll.
-    EndsLater,
-}
-
-/// Step 1.
-async fn begin(shared: &Shared, session: &Session, now: bool) -> Result<Asked, RecordError> {
+/// Step 1. Whether the session goes on for a while; `None` when it is not active.
+async fn begin(shared: &Shared, session: &Session, end: End) -> Result<Option<bool>, RecordError> {
     let clock = server_time(shared, session).await?;
-    let roll = if now { Duration::ZERO } else { session.post_roll };
-    let key = session.session_id.key();
-    let (mut active, mut cut) = (false, false);
+    let (mut active, mut end) = (false, end);
     shared
-        .states_modify(&key, |state| {
-            cut = false;
+        .states_modify(&session.session_id.key(), |state| {
             active = state.state.is_active();
-            match state.state {
-                State::Running => {
-                    state.state = State::Stopping;
-                    state.stop_at = Some(clock.saturating_add(span::nanos(roll)));
-                    true
-                }
-                // Asked again: a post-roll under way is cut short.
-                State::Stopping if state.stop_sequence.is_none() && state.stop_at > Some(clock) => {
-                    state.stop_at = Some(clock);
-                    cut = true;
-                    true
-                }
-                State::Stopping | State::Promoting | State::Stopped | State::Failed => false,
+            let runs = state.state == State::Running;
+            let is_later = state.stop_at > Some(end.again().moment(session, clock));
+            let cut = state.state == State::Stopping && state.stop_sequence.is_none() && is_later;
+            if cut {
+                end = end.again();
             }
+            if runs || cut {
+                (state.state, state.stop_at) = (State::Stopping, None);
+            }
+            runs || cut
         })
         .await?;
-    Ok(match active {
-        false => Asked::NotActive,
-        true if cut || roll.is_zero() => Asked::EndsNow,
-        true => Asked::EndsLater,
-    })
+    if !active {
+        return Ok(None);
+    }
+    set_stop_at(shared, session, end).await?;
+    Ok(Some(end.moment(session, clock) > clock))
+}
+
+/// Writes down when a session that is stopping ends, unless that stands there.
+async fn set_stop_at(shared: &Shared, session: &Session, end: End) -> Result<(), RecordError> {
+    let stop_at = end.moment(session, server_time(shared, session).await?);
+    shared
+        .states_modify(&session.session_id.key(), |state| {
+            let open = state.state == State::Stopping && state.stop_at.is_none();
+            if open {
+                state.stop_at = Some(stop_at);
+            }
+            open
+        })
+        .await?;
+    Ok(())
 }
 
 /// The clock of the server that stamps the session's messages.
@@ -160,15 +186,20 @@ async fn end(shared: &Arc<Shared>, id: &Id) -> Result<(), RecordError> {
         let Some((state, _)) = shared.sessions.states().get(&key).await? else { return Ok(()) };
         match (&session.device_id, state.state) {
             (_, State::Running | State::Stopped | State::Failed) => return Ok(()),
+            (_, State::Stopping) if state.stop_at.is_none() => {
+                set_stop_at(shared, &session, End::AfterPostRoll).await?;
+            }
             (None, State::Stopping | State::Promoting) => end_parent(shared, &session, &state).await?,
             (Some(device), State::Stopping) => {
                 let Some(last) = state.stop_sequence else {
-                    let last = last_sequence(shared, device, &session, &state).await?;
-                    shared
-                        .states_modify(&key, |state| {
-                            state.state == State::Stopping && state.stop_sequence.replace(last).is_none()
-                        })
-                        .await?;
+                    if let Some(last) = last_sequence(shared, device, &session, &state).await? {
+                        shared
+                            .states_modify(&key, |row| {
+                                let due = row.state == State::Stopping && row.stop_at == state.stop_at;
+                                due && row.stop_sequence.replace(last).is_none()
+                            })
+                            .await?;
+                    }
                     continue;
                 };
                 if !catch_up(shared, device, &session, last).await? {
@@ -190,34 +221,35 @@ async fn end(shared: &Arc<Shared>, id: &Id) -> Result<(), RecordError> {
     }
 }
 
-/// Step 2: S, once the last moment has passed.
+/// Step 2: S, once the last moment has passed. `None` when that was changed meanwhile.
 async fn last_sequence(
     shared: &Shared,
     device: &Id,
     session: &Session,
     state: &RecordState,
-) -> Result<u64, RecordError> {
-    let mut stop_at = state.stop_at.unwrap_or_else(|| shared.now());
+) -> Result<Option<u64>, RecordError> {
+    let Some(stop_at) = state.stop_at else { return Ok(None) };
     loop {
         let Some(info) = shared.jetstream.find_stream(&buffer_stream(device)).await? else {
             // Nothing will come any more; what the mirror has is all.
             let copy = shared.jetstream.find_stream(&session.stream).await?;
             let last = copy.map_or(0, |info| info.state.last_seq);
-            return last_before(shared, &session.stream, stop_at, last).await;
+            return last_before(shared, &session.stream, stop_at, last).await.map(Some);
         };
         let clock = info.ts.unwrap_or_else(|| shared.now());
-        if clock < stop_at {
-            // In short steps: the moment may be brought forward meanwhile.
-            let left = Duration::from_nanos(u64::try_from(stop_at.saturating_sub(clock)).unwrap_or_default());
-            tokio::time::sleep(left.min(Duration::from_millis(250)).max(POLL_MIN)).await;
-            let now = shared.sessions.states().cached(&state.session_id.key());
-            stop_at = now.and_then(|now| now.stop_at).unwrap_or(stop_at);
-            continue;
+        if clock >= stop_at {
+            // The state was taken before these lookups, so a message that they do not find came later. A buffer in memory may
+            // have restarted since the stop was asked for: what came in between is in the mirror alone.
+            let last = last_before(shared, &info.config.name, stop_at, info.state.last_seq).await?;
+            return last_before(shared, &session.stream, stop_at, last).await.map(Some);
         }
-        // The state was taken before these lookups, so a message that they do not find came later. A buffer in memory may
-        // have restarted since the stop was asked for: what came in between is in the mirror alone.
-        let last = last_before(shared, &info.config.name, stop_at, info.state.last_seq).await?;
-        return last_before(shared, &session.stream, stop_at, last).await;
+        // In short steps: the moment may be brought forward meanwhile.
+        let left = Duration::from_nanos(u64::try_from(stop_at.saturating_sub(clock)).unwrap_or_default());
+        tokio::time::sleep(left.min(Duration::from_millis(250)).max(POLL_MIN)).await;
+        let known = shared.sessions.states().cached(&session.session_id.key());
+        if known.is_none_or(|known| known.stop_at != Some(stop_at)) {
+            return Ok(None);
+        }
     }
 }
 
@@ -356,7 +388,9 @@ async fn delete_beyond(shared: &Shared, session: &Session, last: u64) -> Result<
 async fn end_parent(shared: &Arc<Shared>, parent: &Session, state: &RecordState) -> Result<(), RecordError> {
     let id = &parent.session_id;
     let children = |session: &Session| session.is_child_of(id);
-    Box::pin(stop_where(shared, false, children, CATCH_UP_MAX * 2)).await?;
+    // When it ends is when they end: with its post-roll, and before it when that is cut short.
+    let end = state.stop_at.map_or(End::Now, End::At);
+    Box::pin(stop_where(shared, end, children, CATCH_UP_MAX * 2)).await?;
     let family: Vec<Session> = shared.sessions.sessions().all().into_iter().filter(children).collect();
     if family.iter().any(|child| shared.sessions.state_of(&child.session_id).is_none_or(State::is_active)) {
         // A child is just being opened, or its post-roll is longer than this wait.

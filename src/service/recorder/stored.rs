@@ -1,10 +1,11 @@
 //! Whether recordings have what a device was told they have: an HTTP answer of success waits for them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{RecordError, Recorder, Shared};
 use crate::service::id::Id;
-use crate::service::session::Session;
+use crate::service::session::{Session, State};
 
 impl Recorder {
     /// Waits until every running recording of a device has stored what the buffer has up to `sequence`. Returns the sessions
@@ -22,9 +23,6 @@ impl Recorder {
         let deadline = shared.clock.monotonic().saturating_add(patience);
         let mut behind = Vec::new();
         for session in shared.sessions.active_of(device) {
-            if session.start_sequence > sequence {
-                continue;
-            }
             let mut pause = Duration::from_millis(1);
             while !is_stored(shared, &session, sequence).await? {
                 if shared.clock.monotonic() >= deadline {
@@ -38,6 +36,19 @@ impl Recorder {
         Ok(behind)
     }
 
+    /// Whether a recording has all these sequences of a device's buffer, on disk and for good.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn keeps(&self, device: &Id, batch: &RangeInclusive<u64>) -> Result<bool, RecordError> {
+        for session in self.shared.sessions.active_of(device) {
+            if keeps(&self.shared, &session, batch).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether any recording of a device is active.
     #[must_use]
     pub fn is_recorded(&self, device: &Id) -> bool {
@@ -47,13 +58,32 @@ impl Recorder {
 
 /// Whether a session has a sequence, or need not have it.
 async fn is_stored(shared: &Shared, session: &Session, sequence: u64) -> Result<bool, RecordError> {
-    let state = shared.sessions.states().cached(&session.session_id.key());
-    let excluded = state.is_some_and(|state| {
-        !state.state.is_active() || state.stop_sequence.is_some_and(|last| last < sequence)
-    });
-    if excluded {
+    let key = session.session_id.key();
+    // A start under way may be taken back, or begin later.
+    let Some(session) = shared.sessions.sessions().cached(&key) else { return Ok(true) };
+    if session.start_sequence > sequence {
+        return Ok(true);
+    }
+    let Some(state) = shared.sessions.states().cached(&key) else { return Ok(false) };
+    if !state.state.is_active() || state.stop_sequence.is_some_and(|last| last < sequence) {
         return Ok(true);
     }
     let info = shared.jetstream.find_stream(&session.stream).await?;
     Ok(info.is_none_or(|info| info.state.last_seq >= sequence))
+}
+
+/// Whether a session has all these sequences and no stop takes them away again.
+async fn keeps(shared: &Shared, session: &Session, batch: &RangeInclusive<u64>) -> Result<bool, RecordError> {
+    let key = session.session_id.key();
+    let Some((state, _)) = shared.sessions.states().get(&key).await? else { return Ok(false) };
+    let Some(info) = shared.jetstream.find_stream(&session.stream).await? else { return Ok(false) };
+    let kept = match state.stop_sequence {
+        Some(last) => last >= *batch.end(),
+        // What the server's clock says now is not before the batch's time.
+        None => state.state == State::Running || info.ts.is_some_and(|now| state.stop_at >= Some(now)),
+    };
+    // Read anew: a start that a crash interrupted may have begun later than it was to.
+    let session = shared.sessions.sessions().cached(&key);
+    let begins = session.is_some_and(|session| session.start_sequence <= *batch.start());
+    Ok(kept && begins && info.state.last_seq >= *batch.end())
 }
