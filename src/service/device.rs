@@ -65,23 +65,61 @@ enum BufferText {
     },
 }
 
-impl From<BufferText> for BufferSetting {
-    /// A window of zero turns the buffer off.
+impl From<BufferText> for BufferChange {
     fn from(text: BufferText) -> Self {
-        let default = Self::default();
-        let (enabled, window, storage, max_bytes) = match text {
-            BufferText::Window(window) => (None, Some(window), None, None),
+        match text {
+            BufferText::Window(window) => Self { window: Some(window), ..Self::default() },
             BufferText::Fields { enabled, window, storage, max_bytes } => {
-                (enabled, window, storage, max_bytes)
+                Self { enabled, window, storage, max_bytes: max_bytes.filter(|bytes| *bytes > 0) }
             }
-        };
+        }
+    }
+}
+
+impl From<BufferText> for BufferSetting {
+    fn from(text: BufferText) -> Self {
+        BufferChange::from(text).of(&Self::default())
+    }
+}
+
+/// Fields of a buffer's setting to set; the others stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BufferChange {
+    /// Whether messages are buffered; they are when this is absent, but for a window of zero.
+    pub enabled: Option<bool>,
+    /// How long a message stays.
+    pub window: Option<Duration>,
+    /// Where.
+    pub storage: Option<Storage>,
+    /// Bytes above which the oldest messages go before their time.
+    pub max_bytes: Option<u64>,
+}
+
+impl BufferChange {
+    /// Takes the fields of a change; `enabled` is no field of it.
+    ///
+    /// # Errors
+    /// The first mistake in them.
+    pub fn read(fields: &mut Fields, enabled: Option<bool>) -> Result<Self, FieldError> {
+        let places = [("memory", Storage::Memory), ("file", Storage::File)];
+        Ok(Self {
+            enabled,
+            window: fields.span("window")?,
+            storage: fields.word("storage", &places)?,
+            max_bytes: fields.number("max_bytes", 1..=i64::MAX.unsigned_abs())?,
+        })
+    }
+
+    /// What it makes of a setting.
+    #[must_use]
+    pub fn of(&self, before: &BufferSetting) -> BufferSetting {
         // A window of zero alone means none; with `enabled` it is a window that cannot be.
-        let off = enabled.is_none() && window.is_some_and(|window| window.is_zero());
-        Self {
-            enabled: enabled.unwrap_or(true) && !off,
-            window: window.filter(|_| !off).unwrap_or(default.window),
-            storage: storage.unwrap_or(default.storage),
-            max_bytes: max_bytes.filter(|bytes| *bytes > 0).unwrap_or(default.max_bytes),
+        let off = self.enabled.is_none() && self.window.is_some_and(|window| window.is_zero());
+        BufferSetting {
+            enabled: self.enabled.unwrap_or(!off),
+            window: self.window.filter(|_| !off).unwrap_or(before.window),
+            storage: self.storage.unwrap_or(before.storage),
+            max_bytes: self.max_bytes.unwrap_or(before.max_bytes),
         }
     }
 }
@@ -100,21 +138,6 @@ pub enum BufferSettingError {
 }
 
 impl BufferSetting {
-    /// Takes the fields of a setting; what is absent has its default. A window of zero turns the buffer off.
-    ///
-    /// # Errors
-    /// The first mistake in them.
-    pub fn read(fields: &mut Fields, enabled: Option<bool>) -> Result<Self, FieldError> {
-        let places = [("memory", Storage::Memory), ("file", Storage::File)];
-        let text = BufferText::Fields {
-            enabled,
-            window: fields.span("window")?,
-            storage: fields.word("storage", &places)?,
-            max_bytes: fields.number("max_bytes", 1..=i64::MAX.unsigned_abs())?,
-        };
-        Ok(text.into())
-    }
-
     /// # Errors
     /// When it is enabled with a window that no stream can have, or with less room than an event may take.
     pub fn check(&self) -> Result<(), BufferSettingError> {
@@ -179,7 +202,7 @@ pub struct DeviceChange {
     /// Whose it is.
     pub owner: Option<String>,
     /// How it is buffered.
-    pub buffer: Option<BufferSetting>,
+    pub buffer: Option<BufferChange>,
 }
 
 impl DeviceChange {
@@ -197,9 +220,9 @@ impl DeviceChange {
                 Some(ObjectOrSpan::Span(window)) => Some(BufferText::Window(window).into()),
                 Some(ObjectOrSpan::Object(mut fields)) => {
                     let enabled = fields.flag("enabled")?;
-                    let setting = BufferSetting::read(&mut fields, enabled)?;
+                    let change = BufferChange::read(&mut fields, enabled)?;
                     fields.finish()?;
-                    Some(setting)
+                    Some(change)
                 }
             },
         })
@@ -276,6 +299,18 @@ impl DeviceStore {
         }
     }
 
+    /// How a device is to be buffered; `None` when its row does not say, or there is no row.
+    ///
+    /// # Errors
+    /// [`DeviceError::OtherCase`], or the server's error.
+    pub async fn buffer(&self, id: &Id) -> Result<Option<BufferSetting>, DeviceError> {
+        match self.get(id).await {
+            Ok(device) => Ok(device.buffer),
+            Err(DeviceError::Unknown(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the id can be a device's: no other one differs from it only in case.
     ///
     /// # Errors
@@ -317,7 +352,7 @@ impl DeviceStore {
             return Err(DeviceError::NothingToSet);
         }
         if let Some(buffer) = &change.buffer {
-            buffer.check()?;
+            buffer.of(&self.buffer(id).await?.unwrap_or_default()).check()?;
         }
         self.ensure(id).await?;
         let mut other_case = None;
@@ -338,8 +373,8 @@ impl DeviceStore {
                         *field = value;
                     }
                 }
-                if buffer.is_some() {
-                    device.buffer = buffer;
+                if let Some(buffer) = buffer {
+                    device.buffer = Some(buffer.of(&device.buffer.clone().unwrap_or_default()));
                 }
                 device.updated = Some(self.clock.wall());
                 true

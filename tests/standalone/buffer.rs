@@ -149,3 +149,27 @@ async fn a_buffer_made_for_a_start_elsewhere_is_left_alone_for_a_moment() {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(fixture.js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap().is_some(), "refreshes left it");
 }
+
+#[tokio::test]
+async fn fields_that_are_absent_stay_and_so_do_the_messages() {
+    let fixture = Fixture::start().await;
+    let put = async |path: &str, body: &str| {
+        let (status, answer) = fixture.http("PUT", path, body).await;
+        assert_eq!(status, 200, "{body}: {answer}");
+    };
+    put("/api/v1/buffers/dev-1", r#"{"window":"20m","storage":"file","max_bytes":3000000}"#).await;
+    fixture.publish("dev-1", 0..3).await;
+    fixture.until_count("STREAMS_BUFFER_dev-1", 3).await;
+    for (path, body, window) in [
+        ("/api/v1/buffers/dev-1", r#"{"window":"30m"}"#, "30m"),
+        ("/api/v1/devices/dev-1", r#"{"buffer":"40m"}"#, "40m"),
+        ("/api/v1/devices/dev-1", r#"{"buffer":{"window":"50m"}}"#, "50m"),
+        ("/api/v1/buffers/dev-1", "", "50m"),
+    ] {
+        put(path, body).await;
+        let (_, row) = fixture.http("GET", "/api/v1/devices/dev-1", "").await;
+        let setting = json!({"enabled": true, "window": window, "storage": "file", "max_bytes": 3_000_000});
+        assert_eq!(row["buffer"], setting, "{body}");
+        assert_eq!(fixture.numbers("STREAMS_BUFFER_dev-1").await, [0, 1, 2], "{body}");
+    }
+}

@@ -30,7 +30,7 @@ use crate::client::{Client, Options};
 use crate::config::resolve::{Log, Services};
 use crate::config::{Broker, Place, Serve};
 use crate::service::command::{Request, Start};
-use crate::service::device::{BufferSetting, DeviceChange, DeviceStore};
+use crate::service::device::{BufferChange, BufferSetting, DeviceChange, DeviceStore};
 use crate::service::monitor::HttpConfig;
 use crate::service::names::{self, Names};
 use crate::service::replay::schedule::Pace;
@@ -338,7 +338,7 @@ async fn buffer_devices(client: &Client, clock: &SharedClock) -> Outcome {
         let id = identity::device(device.id)?;
         let change = DeviceChange {
             description: Some(device.about.to_owned()),
-            buffer: Some(BufferSetting::default()),
+            buffer: Some(BufferChange::default()),
             ..DeviceChange::default()
         };
         store.set(&id, change).await.map_err(|error| failed(&error))?;

@@ -13,7 +13,7 @@ use super::{AllArgs, DeviceArgs, Devices, OneArgs, StoreArgs, buffer_word, refus
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output;
 use crate::client::jetstream::{Storage, StreamInfo};
-use crate::service::device::{BufferSetting, DeviceChange, DeviceError};
+use crate::service::device::{BufferChange, BufferSetting, DeviceChange};
 use crate::service::id::Id;
 use crate::service::names::{self, Names};
 use crate::service::span;
@@ -70,6 +70,10 @@ pub(crate) struct EnableArgs {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     max_bytes: Option<i64>,
 
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -84,27 +88,17 @@ pub(super) async fn run(command: BufferCommand) -> Outcome {
     }
 }
 
-/// The setting in a device's row; None when it says nothing, or there is no row.
-pub(super) async fn setting(devices: &Devices, id: &Id) -> Outcome<Option<BufferSetting>> {
-    match devices.store.get(id).await {
-        Ok(device) => Ok(device.buffer),
-        Err(DeviceError::Unknown(_)) => Ok(None),
-        Err(error) => Err(refused(id, error)),
-    }
-}
-
 async fn enable(args: EnableArgs) -> Outcome {
     let id = args.device.id()?;
     let devices = args.store.open().await?;
-    let before = setting(&devices, &id).await?.unwrap_or_default();
-    let buffer = BufferSetting {
-        enabled: true,
-        window: args.window.unwrap_or(before.window),
-        storage: args.storage.map_or(before.storage, |place| match place {
+    let change = BufferChange {
+        enabled: Some(true),
+        window: args.window,
+        storage: args.storage.map(|place| match place {
             Place::Memory => Storage::Memory,
             Place::File => Storage::File,
         }),
-        max_bytes: args.max_bytes.map_or(before.max_bytes, i64::unsigned_abs),
+        max_bytes: args.max_bytes.map(i64::unsigned_abs),
     };
     if let Some((stream, subject)) = taken(&devices, &id).await? {
         return Err(Failure::new(format!(
@@ -112,13 +106,16 @@ async fn enable(args: EnableArgs) -> Outcome {
         ))
         .hint("delete that stream or change its subjects"));
     }
-    write(&devices, &id, buffer.clone()).await?;
+    let buffer = set(&devices, &id, change).await?;
     let wanted = |stream: Option<&StreamInfo>| {
         stream.is_some_and(|stream| {
             stream.config.max_age == span::nanos(buffer.window) && stream.config.storage == buffer.storage
         })
     };
     wait(&devices, &id, wanted).await?;
+    if args.json {
+        return output::record(&row(&devices, &id).await?);
+    }
     output::line(format!(
         "buffer of {id} enabled: the last {}, {}",
         span::format(buffer.window),
@@ -129,9 +126,8 @@ async fn enable(args: EnableArgs) -> Outcome {
 async fn disable(args: OneArgs) -> Outcome {
     let id = args.device.id()?;
     let devices = args.store.find().await?;
-    let device = devices.store.get(&id).await.map_err(|error| refused(&id, error))?;
-    let before = device.buffer.unwrap_or_default();
-    write(&devices, &id, BufferSetting { enabled: false, ..before }).await?;
+    devices.store.get(&id).await.map_err(|error| refused(&id, error))?;
+    set(&devices, &id, BufferChange { enabled: Some(false), ..BufferChange::default() }).await?;
     wait(&devices, &id, |stream| stream.is_none()).await?;
     if args.json {
         return output::record(&row(&devices, &id).await?);
@@ -139,9 +135,11 @@ async fn disable(args: OneArgs) -> Outcome {
     output::line(format!("buffer of {id} disabled"))
 }
 
-async fn write(devices: &Devices, id: &Id, buffer: BufferSetting) -> Outcome {
-    let change = DeviceChange { buffer: Some(buffer), ..DeviceChange::default() };
-    devices.store.set(id, change).await.map(|_| ()).map_err(|error| refused(id, error))
+/// Changes a setting; returns it as it is then.
+async fn set(devices: &Devices, id: &Id, change: BufferChange) -> Outcome<BufferSetting> {
+    let change = DeviceChange { buffer: Some(change), ..DeviceChange::default() };
+    let device = devices.store.set(id, change).await.map_err(|error| refused(id, error))?;
+    Ok(device.buffer.unwrap_or_default())
 }
 
 /// Waits until the services have done what the setting says.
@@ -227,7 +225,7 @@ struct StreamRow {
 }
 
 async fn row(devices: &Devices, id: &Id) -> Outcome<Row> {
-    let setting = setting(devices, id).await?;
+    let setting = devices.store.buffer(id).await.map_err(|error| refused(id, error))?;
     let stream = find(devices, id).await?.map(|info| StreamRow {
         window: span::format(Duration::from_nanos(info.config.max_age.unsigned_abs())),
         storage: info.config.storage,

@@ -12,7 +12,7 @@ use super::connection::ServerArgs;
 use super::failure::{Failure, Outcome};
 use super::{identity, output, task};
 use crate::client::jetstream::JetStream;
-use crate::service::device::{BufferSetting, Device, DeviceChange, DeviceError, DeviceStore};
+use crate::service::device::{BufferChange, BufferSetting, Device, DeviceChange, DeviceError, DeviceStore};
 use crate::service::id::Id;
 use crate::service::span;
 use crate::sys::clock::SystemClock;
@@ -196,14 +196,9 @@ async fn set(args: SetArgs) -> Outcome {
         return Err(refused(&id, DeviceError::NothingToSet));
     }
     let devices = args.store.open().await?;
-    let before = match args.buffer {
-        Some(_) => buffer::setting(&devices, &id).await?.unwrap_or_default(),
-        None => BufferSetting::default(),
-    };
     let buffer = args.buffer.map(|window| match window {
-        Window::Off => BufferSetting { enabled: false, ..before },
-        Window::Of(window) if window.is_zero() => BufferSetting { enabled: false, ..before },
-        Window::Of(window) => BufferSetting { enabled: true, window, ..before },
+        Window::Off => BufferChange { enabled: Some(false), ..BufferChange::default() },
+        Window::Of(window) => BufferChange { window: Some(window), ..BufferChange::default() },
     });
     let change =
         DeviceChange { description: args.description, location: args.location, owner: args.owner, buffer };

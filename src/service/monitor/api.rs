@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 
 use super::{Answer, Context, body, id_of};
 use crate::service::command::{LIMITS, Request as Command, Response, Start};
-use crate::service::device::{BufferSetting, DeviceChange};
+use crate::service::device::{BufferChange, Device, DeviceChange};
 use crate::service::fields::{FieldError, Fields, whole_number};
 use crate::service::id::Id;
 
@@ -67,15 +67,7 @@ async fn device(State(context): Ctx, id: PathId) -> Result {
 async fn set_device(State(context): Ctx, id: PathId, request: Request) -> Result {
     let id = id_of(id, "device id")?;
     let change = json_body(&context, request, DeviceChange::read).await?;
-    let buffered = change.buffer.is_some();
-    if change.buffer.as_ref().is_some_and(|buffer| buffer.enabled) {
-        context.buffers.check_free(&id).await?;
-    }
-    let device = context.devices.set(&id, change).await?;
-    if buffered {
-        context.buffers.reconcile(&id).await?;
-    }
-    Ok(Answer::ok(&device))
+    Ok(Answer::ok(&change_device(&context, &id, change).await?))
 }
 
 async fn delete_device(State(context): Ctx, id: PathId) -> Result {
@@ -96,25 +88,32 @@ async fn buffer(State(context): Ctx, id: PathId) -> Result {
 
 async fn enable_buffer(State(context): Ctx, id: PathId, request: Request) -> Result {
     let id = id_of(id, "device id")?;
-    let setting = json_body(&context, request, |fields| BufferSetting::read(fields, Some(true))).await?;
-    set_buffer(&context, &id, setting).await
+    let change = json_body(&context, request, |fields| BufferChange::read(fields, Some(true))).await?;
+    change_buffer(&context, &id, change).await
 }
 
 async fn disable_buffer(State(context): Ctx, id: PathId) -> Result {
     let id = id_of(id, "device id")?;
-    let row = context.devices.get(&id).await?;
-    set_buffer(&context, &id, BufferSetting { enabled: false, ..row.buffer.unwrap_or_default() }).await
+    context.devices.get(&id).await?;
+    change_buffer(&context, &id, BufferChange { enabled: Some(false), ..BufferChange::default() }).await
 }
 
-async fn set_buffer(context: &Context, id: &Id, setting: BufferSetting) -> Result {
-    if setting.enabled {
+async fn change_buffer(context: &Context, id: &Id, change: BufferChange) -> Result {
+    let change = DeviceChange { buffer: Some(change), ..DeviceChange::default() };
+    change_device(context, id, change).await?;
+    Ok(Answer::ok(&context.buffers.status(id).await?))
+}
+
+/// Sets fields of a device, and makes its buffer what they say.
+async fn change_device(context: &Context, id: &Id, change: DeviceChange) -> Result<Device> {
+    let Some(buffer) = &change.buffer else { return Ok(context.devices.set(id, change).await?) };
+    if buffer.of(&context.devices.buffer(id).await?.unwrap_or_default()).enabled {
         // A setting that cannot be is not kept.
         context.buffers.check_free(id).await?;
     }
-    let change = DeviceChange { buffer: Some(setting), ..DeviceChange::default() };
-    context.devices.set(id, change).await?;
+    let device = context.devices.set(id, change).await?;
     context.buffers.reconcile(id).await?;
-    Ok(Answer::ok(&context.buffers.status(id).await?))
+    Ok(device)
 }
 
 async fn recordings(
