@@ -97,6 +97,13 @@ impl Engine {
         }
     }
 
+    /// An engine to go on with in this one's place. What is still under way to a consumer of this one finds nobody there: it
+    /// must not be taken for another's.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self { next_consumer: self.next_consumer, ..Self::new(self.config.clone()) }
+    }
+
     /// Takes up the streams and consumers that the store keeps, and asks to hear what concerns them. What is damaged is
     /// offline: named in the log, in lists, and in the answer to each request to it.
     pub fn restore(&mut self, now: i64, store: &mut Store, interest: &dyn Interest) {

@@ -110,8 +110,7 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
         .map_or(CHUNK_BYTES_MAX, |bytes| bytes.min(CHUNK_BYTES_MAX));
     let store = Store::open(Arc::clone(&config.disk), options)?;
     let mut worker = Worker {
-        engine: Engine::new(config.engine.clone()),
-        config: config.engine,
+        engine: Engine::new(config.engine),
         store,
         time: Time::new(config.clock),
         subscriptions: Subscriptions::new(broker.clone(), Arc::clone(&inbox)),
@@ -151,7 +150,6 @@ impl Driver {
 
 struct Worker {
     engine: Engine,
-    config: EngineConfig,
     store: Store,
     time: Time,
     broker: Broker,
@@ -283,7 +281,7 @@ impl Worker {
         let failed: Vec<_> = outputs.take_held().into_iter().filter_map(|held| held.failed(reason)).collect();
         self.broker.publish_all(failed.iter().map(routed));
         self.subscriptions.forget_all();
-        self.engine = Engine::new(self.config.clone());
+        self.engine = self.engine.successor();
         self.restore();
         tracing::warn!("JetStream writes again; it goes on from what was acknowledged");
     }

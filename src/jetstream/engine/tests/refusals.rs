@@ -44,7 +44,7 @@ impl World {
 
     /// The store has recovered from a failure: the engine is made anew from it, as the driver does.
     fn begin_anew(&mut self) {
-        self.engine = Engine::new(config());
+        self.engine = self.engine.successor();
         self.heard.clear();
         self.engine.restore(self.now, self.store.as_mut().expect("it runs"), &self.interest);
         self.settle();
@@ -98,6 +98,50 @@ fn prepared() -> World {
     assert_eq!(delivered.len(), 2);
     world.send(&String::from_utf8_lossy(&delivered[0].reply), &[], b"+ACK").expect("heard");
     world
+}
+
+/// What was under way to the engine before is not taken for something else by the one after it.
+#[test]
+fn an_ack_on_its_way_over_a_recovery_settles_no_other_consumers_message() {
+    let mut world = World::new();
+    for (stream, subjects) in [("A", "a.>"), ("B", "b.>")] {
+        world.create(&format!(r#"{{"name":"{stream}","subjects":["{subjects}"]}}"#));
+    }
+    let consumer = |stream: &str| {
+        let config = r#"{"durable_name":"C","ack_policy":"explicit","deliver_policy":"all"}"#;
+        format!(r#"{{"stream_name":"{stream}","config":{config}}}"#)
+    };
+    // The order in which they are made is not the one in which they are restored.
+    let acks = ["B", "A"].map(|stream| {
+        world.publish(&format!("{}.x", stream.to_lowercase()), "1");
+        world.ask(&format!("$JS.API.CONSUMER.CREATE.{stream}.C"), &consumer(stream));
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.C");
+        world.send(&next, &[], b"").expect("heard")[0].reply.clone()
+    });
+    let under_way: Vec<Input> = acks
+        .iter()
+        .flat_map(|subject| {
+            let heard = world.heard.iter().filter(|(filter, _)| subject::matches(subject, filter));
+            heard.map(|(_, tag)| Input::Message {
+                tag: *tag,
+                subject: subject.clone(),
+                reply: Bytes::new(),
+                headers: Bytes::new(),
+                payload: Bytes::new(),
+            })
+        })
+        .collect();
+    // Until what was delivered is kept.
+    world.advance(10_000_000_000);
+    world.begin_anew();
+    let [of_b, _] = <[Input; 2]>::try_from(under_way).expect("each is heard once");
+    world.engine.handle(world.now, of_b, world.store.as_mut().expect("it runs"), &world.interest);
+    world.settle();
+    let pending = |world: &mut World, stream: &str| {
+        let info = world.ask(&format!("$JS.API.CONSUMER.INFO.{stream}.C"), "");
+        serde_json::from_str::<serde_json::Value>(&info).expect("JSON")["num_ack_pending"].clone()
+    };
+    assert_eq!((pending(&mut world, "A"), pending(&mut world, "B")), (1.into(), 1.into()));
 }
 
 /// All that a client can see and that a crash may not change: streams, messages, consumers; and the consumer's position,
