@@ -113,7 +113,7 @@ impl<T> Sublist<T> {
         {
             return;
         }
-        let _ = self.wildcards.visit(Some(subject), &mut each);
+        let _ = self.wildcards.visit(subject, &mut each);
     }
 }
 
@@ -226,27 +226,41 @@ impl<T> Node<T> {
         self.tokens.is_empty() && self.star.is_none() && self.here.is_empty() && self.tail.is_empty()
     }
 
-    /// `rest` is what follows the tokens that led here; `None` when nothing does.
+    /// Shows `each` the members of the filters below this node that match, those with a wildcard at the first token where they
+    /// differ before the others.
     fn visit<'a>(
         &'a self,
-        rest: Option<&[u8]>,
+        subject: &[u8],
         each: &mut impl FnMut(&'a Members<T>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let Some(rest) = rest else {
-            return if self.here.is_empty() { ControlFlow::Continue(()) } else { each(&self.here) };
-        };
-        if !self.tail.is_empty() {
-            each(&self.tail)?;
-        }
-        let (token, rest) = match memchr::memchr(b'.', rest) {
-            Some(dot) => (&rest[..dot], Some(&rest[dot + 1..])),
-            None => (rest, None),
-        };
-        if let Some(star) = &self.star {
-            star.visit(rest, each)?;
-        }
-        if let Some(child) = self.tokens.get(token) {
-            child.visit(rest, each)?;
+        // Where a path forks, what is to be gone through later. A filter may have any number of tokens, so the stack has no
+        // part in it.
+        let mut later = Vec::new();
+        let mut path = Some((self, Some(subject)));
+        while let Some((node, rest)) = path {
+            // What follows the tokens that led here, if anything does.
+            let Some(rest) = rest else {
+                if !node.here.is_empty() {
+                    each(&node.here)?;
+                }
+                path = later.pop();
+                continue;
+            };
+            if !node.tail.is_empty() {
+                each(&node.tail)?;
+            }
+            let (token, rest) = match memchr::memchr(b'.', rest) {
+                Some(dot) => (&rest[..dot], Some(&rest[dot + 1..])),
+                None => (rest, None),
+            };
+            path = match (node.star.as_deref(), node.tokens.get(token)) {
+                (Some(star), Some(child)) => {
+                    later.push((child, rest));
+                    Some((star, rest))
+                }
+                (Some(next), None) | (None, Some(next)) => Some((next, rest)),
+                (None, None) => later.pop(),
+            };
         }
         ControlFlow::Continue(())
     }
@@ -350,6 +364,8 @@ mod tests {
             list.insert(format!("{long}{end}").as_bytes(), None, id, id);
         }
         for (id, end) in (0..).zip(["", ".>", ".*"]) {
+            let found = matched(&list, &format!("{long}{}", end.replace(['*', '>'], "a")));
+            assert_eq!(found, [(String::new(), if id == 0 { vec![0] } else { (id..3).collect() })]);
             assert_eq!(list.remove(format!("{long}{end}").as_bytes(), None, id), Some(id));
         }
         assert!(list.wildcards.is_empty());
