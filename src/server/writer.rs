@@ -10,19 +10,25 @@ use weir_protocol::error::ClosedReason;
 
 use crate::broker::{Batch, Outbox, Peer, Work};
 
-/// Writes until the outbox has ended and what it held is written, then closes the writing half. A write that takes longer
-/// than `write_deadline` ends the connection as a slow consumer.
+/// Writes until the outbox has ended and what it held is written, or a write fails; then closes the writing half. A write
+/// that takes longer than `write_deadline` ends the connection as a slow consumer.
 pub(super) async fn write(peer: Arc<Peer>, mut socket: impl AsyncWrite + Unpin, write_deadline: Duration) {
     let outbox = &peer.outbox;
     while let Work::Write(batch) = outbox.work().await {
         // On the heap: every connection that has nothing to write would carry it otherwise.
         let writing = Box::pin(timeout(write_deadline, write_batch(&mut socket, outbox, &batch)));
         let written = writing.await;
-        match written {
-            Ok(Ok(())) => outbox.recycle(batch),
-            Ok(Err(_)) => outbox.close(ClosedReason::WriteError, false),
-            Err(_) => outbox.close(ClosedReason::SlowConsumerWriteDeadline, false),
-        }
+        let reason = match written {
+            Ok(Ok(())) => {
+                outbox.recycle(batch);
+                continue;
+            }
+            Ok(Err(_)) => ClosedReason::WriteError,
+            Err(_) => ClosedReason::SlowConsumerWriteDeadline,
+        };
+        outbox.close(reason, false);
+        // Also where an earlier end is to be flushed: nothing can follow what was cut off.
+        break;
     }
     // The peer may be gone already; there is nobody left to tell.
     let _ = Box::pin(timeout(write_deadline, socket.shutdown())).await;
@@ -86,4 +92,32 @@ async fn write_spliced(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::broker::{Broker, ConnectionInfo};
+    use crate::sys::random::Random;
+    use crate::sys::task;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_follows_a_batch_that_was_cut_off() {
+        let broker = Broker::new(Random::from_seed(1));
+        let peer = broker.connect(ConnectionInfo::default(), 1000);
+        let (near, mut far) = tokio::io::duplex(4);
+        let writing = task::spawn(write(Arc::clone(&peer), near, Duration::from_secs(10)));
+        peer.outbox.send(b"0123456789");
+        far.read_exact(&mut [0; 2]).await.unwrap();
+        // The server stops, and what waits is still to be written; the client takes nothing more in time.
+        peer.outbox.send(b"abc");
+        peer.outbox.close(ClosedReason::ServerShutdown, true);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let mut rest = Vec::new();
+        far.read_to_end(&mut rest).await.unwrap();
+        writing.await.unwrap();
+        assert!(b"23456789".starts_with(&rest), "{:?}", String::from_utf8_lossy(&rest));
+    }
 }
