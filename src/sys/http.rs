@@ -27,7 +27,8 @@ use super::task::TaskGroup;
 
 /// Longest from the end of one request to the end of the next one's head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest head in bytes, and most that is read ahead of a body. A longer head is answered with 431.
+/// Longest head in bytes, and most that is read ahead of a body; what one read brings may go beyond, up to half as much again. A
+/// longer head is answered with 431, and so is one with more than 100 lines.
 pub const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Longest an answer may wait for its peer to take anything of it.
 pub const TAKE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -77,7 +77,7 @@ impl Engine {
         self.change_subscriptions(&before, &after);
     }
 
-    /// Stops subscription_changes what concerned a stream.
+    /// Stops listening to what concerned a stream.
     pub(in crate::jetstream) fn listen_no_more(&mut self, id: u32, config: &StreamConfig) {
         self.change_subscriptions(&of_stream(id, config), &[]);
     }

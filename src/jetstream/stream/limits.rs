@@ -1,7 +1,7 @@
 //! What leaves a stream because of its limits: age, messages, bytes, messages on one subject.
 //!
-//! Removals by limits are evictions: they follow from the configuration and the clock, so they are not journaled, and a
-//! restart applies them again.
+//! Removals by limits are evictions: they follow from the configuration and the clock, so they force no write; they go with
+//! the next chunk, and a restart applies again what did not.
 
 use weir_storage::{LogState, Store};
 
