@@ -426,6 +426,26 @@ fn a_memory_log_shows_what_it_kept_over_a_failure() {
 }
 
 #[test]
+fn a_memory_log_that_is_emptied_and_skipped_ahead_is_durable_again_with_the_next_record() {
+    let disk = Simulated::new();
+    let mut store = open(&disk).unwrap();
+    let log = store.create_log(LogSpec { medium: Medium::Memory, ..spec(Layout::Blocks) }).unwrap();
+    let keep = |store: &mut Store| {
+        store.seal(Box::new(|result| result.unwrap()));
+        store.process();
+    };
+    store.append(log, 1, 0, b"s", b"", b"x").unwrap();
+    keep(&mut store);
+    // Neither writes anything, so both chunks would have the same number.
+    store.purge(log, 2).unwrap();
+    keep(&mut store);
+    store.purge(log, 1_000_000).unwrap();
+    store.append(log, 1_000_000, 0, b"s", b"", b"y").unwrap();
+    keep(&mut store);
+    assert_eq!(store.state(log).unwrap().durable_seq, 1_000_000);
+}
+
+#[test]
 fn a_close_ends_though_nothing_can_be_moved() {
     let disk = Simulated::new();
     let options = Options { is_threaded: true, ..options() };

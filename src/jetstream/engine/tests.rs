@@ -99,7 +99,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        let options = Options { journal_file_bytes: 64 << 10, is_threaded: false, ..Options::default() };
+        // A small cache, so that what is in the database is read from the disk.
+        let (journal_file_bytes, cache_bytes) = (64 << 10, 64 << 10);
+        let options = Options { journal_file_bytes, cache_bytes, is_threaded: false, ..Options::default() };
         let mut store = Store::open(Arc::new(self.disk.clone()), options).expect("the store opens");
         self.engine = Engine::new(config());
         self.interest.0.borrow_mut().insert(b"_INBOX.>".to_vec());

@@ -58,7 +58,8 @@ impl Removal<'_> {
 
     fn apply(&self, log: LogId, before: &LogState, store: &mut Store) -> Result<u64, StageError> {
         match *self {
-            Self::First => Ok(store.evict(log, &[before.first_seq])),
+            // Also where `first_seq` names one that is gone, because what follows could not be read at the time.
+            Self::First => Ok(store.evict_below(log, before.first_seq + 1)),
             Self::Surplus { seq, .. } => Ok(store.evict(log, &[seq])),
             Self::Aged(first_kept) => Ok(store.evict_below(log, first_kept)),
             Self::Deleted { seq, .. } => store.remove(log, &[seq]),

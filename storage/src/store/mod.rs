@@ -353,7 +353,9 @@ impl Store {
         }
         let mut marks = Vec::with_capacity(self.touched.len());
         for log in self.touched.drain(..) {
-            if let Some(entry) = self.logs.get(&log) {
+            if let Some(entry) = self.logs.get_mut(&log) {
+                // The next chunk has this one's number when there is nothing in this one.
+                entry.touched = u64::MAX;
                 marks.push((log, if entry.is_memory() { entry.reserved } else { entry.totals.last_seq }));
             }
         }

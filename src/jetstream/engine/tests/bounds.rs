@@ -81,3 +81,40 @@ fn what_nobody_waits_for_is_not_read() {
     world.hand_over("$JS.API.STREAM.DELETE.S", &[], b"").expect("heard");
     assert!(world.engine.streams.is_empty());
 }
+
+#[test]
+fn a_limit_goes_on_after_a_read_that_failed() {
+    const MAX: u64 = 150;
+    let mut filled = World::new();
+    filled
+        .create(&format!(r#"{{"name":"S","subjects":["s"],"max_msgs":{MAX},"duplicate_window":100000000}}"#));
+    for _ in 0..MAX {
+        filled.publish("s", &"x".repeat(2000));
+    }
+    filled.restart();
+    // Ids are remembered for less than what follows takes, so nothing reads ahead for them.
+    let mut failures = 0;
+    // Somewhere the front passes into what is to be read next.
+    for (before, reads) in (0..70).flat_map(|before| (0..6).map(move |reads| (before, reads))) {
+        let disk = filled.disk.copy();
+        let mut world = World::on(disk.clone());
+        world.advance(1_000_000_000);
+        for _ in 0..before {
+            world.publish("s", "x");
+        }
+        disk.fail_reads_after(reads);
+        world.publish("s", "y");
+        failures += u64::from(world.numbers("S").0 > MAX);
+        disk.heal();
+        for _ in 0..3 {
+            world.publish("s", "z");
+        }
+        let last = MAX + before + 4;
+        assert_eq!(
+            world.numbers("S"),
+            (MAX, last - MAX + 1, last),
+            "after {before} messages and {reads} reads"
+        );
+    }
+    assert!(failures > 0, "no read failed");
+}
