@@ -171,6 +171,9 @@ pub struct RecordState {
     /// When this row was written.
     #[serde(with = "time::rfc3339")]
     pub updated_at: i64,
+    /// The moment that a stop asked for, until `stop_at` says which it is.
+    #[serde(default, with = "time::optional", skip_serializing_if = "Option::is_none")]
+    pub stop_asked_for: Option<i64>,
     /// The last moment that belongs to it, once it is being stopped.
     #[serde(default, with = "time::optional", skip_serializing_if = "Option::is_none")]
     pub stop_at: Option<i64>,

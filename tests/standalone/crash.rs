@@ -2,7 +2,7 @@
 //! recorded.
 
 use serde_json::json;
-use weir::client::jetstream::Purge;
+use weir::client::jetstream::{Purge, StreamConfig};
 use weir::client::kv::Bucket;
 use weir::service::session::{RecordState, State};
 
@@ -186,6 +186,140 @@ async fn a_start_that_was_interrupted_is_finished() {
     fixture.until_count("STREAMS_REC_s1", 5).await;
     fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_interrupted_is_finished() {
+    for restart in [false, true] {
+        let mut fixture = Fixture::start().await;
+        fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+        fixture.publish("dev-1", 0..5).await;
+        fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+        if restart {
+            drop(fixture.services.take());
+        }
+        let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+        let sessions = Bucket::open(&fixture.js, "t_session").await.unwrap();
+        fixture.js.delete_stream("STREAMS_REC_s1").await.unwrap();
+        states.purge("s1").await.unwrap();
+        if restart {
+            fixture.services = Some(services(&fixture.server, config().await).await);
+        }
+        eventually("the session is gone", || async {
+            sessions.get("s1").await.unwrap().is_none().then_some(())
+        })
+        .await;
+        assert_eq!(states.get("s1").await.unwrap(), None);
+        assert_eq!(fixture.js.find_stream("STREAMS_REC_s1").await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_was_lost_costs_no_recording() {
+    for (ended, restart) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut fixture = Fixture::start().await;
+        fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
+        fixture.publish("dev-1", 0..5).await;
+        fixture.until_count("STREAMS_REC_s1", 5).await;
+        let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+        if ended {
+            fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+        }
+        if restart {
+            drop(fixture.services.take());
+        }
+        states.purge("s1").await.unwrap();
+        if restart {
+            fixture.services = Some(services(&fixture.server, config().await).await);
+        }
+        let row: RecordState = eventually("the state is there again", || async {
+            Some(serde_json::from_slice(&states.get("s1").await.unwrap()?).unwrap())
+        })
+        .await;
+        assert_eq!(row.state, if ended { State::Stopped } else { State::Running }, "{restart}");
+        assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4], "{ended}, {restart}");
+        if !ended {
+            fixture.publish("dev-1", 5..6).await;
+            fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+        }
+        let row = until_stopped(&fixture, "s1").await;
+        let session = fixture.done(json!({"action": "show", "session_id": "s1"})).await.session.unwrap();
+        assert_eq!((row.stop_at, row.stop_sequence), (session.end, session.end_sequence));
+        assert_eq!(row.message_count, if ended { 5 } else { 6 });
+        fixture.done(json!({"action": "delete", "session_id": "s1"})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_looked_after_holds_up_no_other() {
+    let mut fixture = Fixture::start().await;
+    for session in ["a-unreadable", "b-taken", "c"] {
+        let device = &session[..1];
+        fixture.done(json!({"action": "start", "device_id": device, "session_id": session})).await;
+    }
+    drop(fixture.services.take());
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    states.put("a-unreadable", r#"{"state":"resting"}"#.into()).await.unwrap();
+    // A start that was interrupted, whose device is somebody else's by now.
+    states.purge("b-taken").await.unwrap();
+    for stream in ["STREAMS_REC_b-taken", "STREAMS_BUFFER_b"] {
+        fixture.js.delete_stream(stream).await.unwrap();
+    }
+    let own = StreamConfig { subjects: vec!["t.monitor.b".to_owned()], ..StreamConfig::named("MINE") };
+    fixture.js.create_stream(&own).await.unwrap();
+    fixture.services = Some(services(&fixture.server, config().await).await);
+    fixture.publish("c", 0..5).await;
+    eventually("the last one is looked after", || async {
+        let row: RecordState = serde_json::from_slice(&states.get("c").await.unwrap()?).unwrap();
+        (row.message_count == 5).then_some(())
+    })
+    .await;
+    // What is recorded by the one that nobody can read is stored, and nobody waits for it in vain.
+    let (status, answer) = fixture.http("POST", "/monitor/a", r#"[{"type":"t","data":1}]"#).await;
+    assert_eq!((status, &answer["durability"]), (200, &json!("memory")), "{answer}");
+    fixture.done(json!({"action": "delete", "session_id": "b-taken"})).await;
+    let refused = fixture.ask(json!({"action": "delete", "session_id": "a-unreadable"})).await;
+    assert!(!refused.ok && refused.message.contains("row \"a-unreadable\""), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_stop_at_once_stays_one_although_it_was_interrupted() {
+    let mut fixture = Fixture::start().await;
+    fixture
+        .done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1", "post_roll": "1h"}))
+        .await;
+    fixture.publish("dev-1", 0..8).await;
+    fixture.until_count("STREAMS_REC_s1", 8).await;
+    drop(fixture.services.take());
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    let mut row: serde_json::Value =
+        serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
+    let asked = fixture.js.stream_info("STREAMS_BUFFER_dev-1").await.unwrap().ts.unwrap();
+    row["state"] = json!("stopping");
+    row["stop_asked_for"] = json!(weir_protocol::time::format_rfc3339(asked));
+    states.put("s1", row.to_string().into()).await.unwrap();
+    fixture.publish("dev-1", 8..9).await;
+    fixture.until_count("STREAMS_REC_s1", 9).await;
+    fixture.services = Some(services(&fixture.server, config().await).await);
+    let row = until_stopped(&fixture, "s1").await;
+    // What came before the moment was written down may have been answered as recorded.
+    assert_eq!((row.message_count, row.stop_asked_for), (9, None));
+    assert!(row.stop_at > Some(asked));
+}
+
+#[tokio::test]
+async fn a_recording_that_was_opened_as_the_one_of_all_devices_ended_ends_too() {
+    let mut fixture = Fixture::start().await;
+    fixture.done(json!({"action": "start", "session_id": "all"})).await;
+    assert_eq!(fixture.http("POST", "/monitor/a", r#"[{"type":"t"}]"#).await.0, 200);
+    drop(fixture.services.take());
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    let mut row: serde_json::Value =
+        serde_json::from_slice(&states.get("all").await.unwrap().unwrap()).unwrap();
+    row["state"] = json!("stopped");
+    states.put("all", row.to_string().into()).await.unwrap();
+    fixture.services = Some(services(&fixture.server, config().await).await);
+    assert_eq!(until_stopped(&fixture, "all-a").await.message_count, 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! Each service process looks after the sessions it started. It answers on a subject of its own while it lives; a session
 //! whose process does not answer is taken over by the next one that notices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::{End, RecordError, Recorder, Shared, start, stop};
 use crate::client::RequestError;
+use crate::client::jetstream::JetStreamError;
 use crate::service::id::Id;
 use crate::service::session::{Session, State};
 
@@ -40,8 +41,9 @@ impl Recorder {
 
     /// Looks after all sessions every `interval`, until the task is ended.
     pub(in crate::service) async fn keep(self, interval: Duration) {
+        let mut told = BTreeMap::new();
         loop {
-            if let Err(error) = keep_once(&self.shared).await {
+            if let Err(error) = keep_once(&self.shared, &mut told).await {
                 tracing::warn!(%error, "recordings were not looked after");
             }
             tokio::time::sleep(interval).await;
@@ -95,49 +97,79 @@ impl Recorder {
     }
 }
 
-async fn keep_once(shared: &Arc<Shared>) -> Result<(), RecordError> {
+/// One look at all sessions. One that cannot be looked after holds up no other; what the log was `told` of it is not told again
+/// until it changes. A server that does not answer ends the pass.
+async fn keep_once(shared: &Arc<Shared>, told: &mut BTreeMap<Id, String>) -> Result<(), RecordError> {
     let mut alive: BTreeMap<String, bool> = BTreeMap::new();
+    let mut failing = BTreeMap::new();
     for session in shared.sessions.sessions().all() {
-        let key = session.session_id.key();
-        let Some(state) = shared.sessions.states().cached(&key) else {
-            resume_start(shared, &session).await?;
-            continue;
+        let Err(error) = keep_one(shared, &session, &mut alive).await else { continue };
+        if error.of_server().is_some_and(JetStreamError::is_unavailable) {
+            return Err(error);
+        }
+        let id = session.session_id;
+        let reason = error.to_string();
+        if told.get(&id) != Some(&reason) {
+            tracing::warn!(session = %id, %error, "the recording cannot be looked after");
+        }
+        failing.insert(id, reason);
+    }
+    *told = failing;
+    Ok(())
+}
+
+async fn keep_one(
+    shared: &Arc<Shared>,
+    session: &Session,
+    alive: &mut BTreeMap<String, bool>,
+) -> Result<(), RecordError> {
+    let key = session.session_id.key();
+    let Some(state) = shared.sessions.states().cached(&key) else {
+        return resume_start(shared, session).await;
+    };
+    if !state.state.is_active() {
+        return Ok(());
+    }
+    if state.controller != shared.instance {
+        let known = alive.get(&state.controller).copied();
+        let lives = match known {
+            Some(lives) => lives,
+            None => is_alive(shared, &state.controller).await,
         };
-        if !state.state.is_active() {
-            continue;
+        alive.insert(state.controller, lives);
+        if lives {
+            return Ok(());
         }
-        if state.controller != shared.instance {
-            let known = alive.get(&state.controller).copied();
-            let lives = match known {
-                Some(lives) => lives,
-                None => is_alive(shared, &state.controller).await,
-            };
-            alive.insert(state.controller, lives);
-            if lives {
-                continue;
+        tracing::info!(session = %session.session_id, state = state.state.as_str(), "taking over a recording");
+        shared
+            .states_modify(&key, |row| {
+                row.controller.clone_from(&shared.instance);
+                true
+            })
+            .await?;
+    }
+    match state.state {
+        State::Running if has_ended_parent(shared, session) => {
+            stop::stop(shared, &session.session_id, End::Now, Duration::ZERO).await?;
+        }
+        State::Running => progress(shared, session).await?,
+        State::Stopping | State::Promoting => {
+            if !shared.ending_lock().contains(&session.session_id) {
+                drop(stop::drive(shared, &session.session_id));
             }
-            tracing::info!(session = %session.session_id, state = state.state.as_str(), "taking over a recording");
-            shared
-                .states_modify(&key, |row| {
-                    row.controller.clone_from(&shared.instance);
-                    true
-                })
-                .await?;
         }
-        match state.state {
-            State::Running => progress(shared, &session).await?,
-            State::Stopping | State::Promoting => {
-                if !shared.ending_lock().contains(&session.session_id) {
-                    drop(stop::drive(shared, &session.session_id));
-                }
-            }
-            State::Stopped | State::Failed => {}
-        }
+        State::Stopped | State::Failed => {}
     }
     Ok(())
 }
 
-/// Finishes a start that was interrupted.
+/// Whether it was opened just as the recording of all devices to which it belongs ended, which did not see it.
+fn has_ended_parent(shared: &Shared, session: &Session) -> bool {
+    let parent = session.parent.as_ref().and_then(|parent| shared.sessions.state_of(parent));
+    parent.is_some_and(|parent| !parent.is_active())
+}
+
+/// A session without a state: finishes a start that was interrupted, or whatever else has left it so.
 async fn resume_start(shared: &Arc<Shared>, session: &Session) -> Result<(), RecordError> {
     let _no_start_under_way = shared.starting.lock().await;
     let key = session.session_id.key();
@@ -146,27 +178,49 @@ async fn resume_start(shared: &Arc<Shared>, session: &Session) -> Result<(), Rec
     if shared.sessions.states().get(&key).await?.is_some() {
         return Ok(());
     }
-    if session.controller == shared.instance {
+    if session.end.is_some() {
+        return resume_ended(shared, &session).await;
+    }
+    let own = session.controller == shared.instance;
+    if own && shared.unfinished_lock().contains(&session.session_id) {
         // None is under way here, so it failed, and whoever asked was told so.
         return start::undo(shared, &session).await;
     }
-    if is_alive(shared, &session.controller).await {
+    if !own && is_alive(shared, &session.controller).await {
         return Ok(());
     }
     tracing::info!(session = %session.session_id, "finishing the start of a recording");
-    let session = match &session.device_id {
-        Some(device) => begin_later(shared, session.clone(), device).await?,
-        None => session,
-    };
-    start::finish(shared, &session).await?;
+    match &session.device_id {
+        Some(device) if !start::has_stream(shared, &session).await? => {
+            let session = begin_later(shared, session.clone(), device).await?;
+            start::finish(shared, &session).await?;
+        }
+        _ => start::write_state(shared, &session, State::Running).await?,
+    }
     Ok(())
+}
+
+/// A session that has ended and has no state is being deleted, or its state was lost: a deletion begins with what was recorded.
+async fn resume_ended(shared: &Shared, session: &Session) -> Result<(), RecordError> {
+    let mut is_there = start::has_stream(shared, session).await?;
+    for child in shared.sessions.sessions().all() {
+        if !is_there && child.is_child_of(&session.session_id) {
+            is_there = shared.sessions.sessions().get(&child.session_id.key()).await?.is_some();
+        }
+    }
+    if is_there {
+        tracing::warn!(session = %session.session_id, "the state of a recording was lost and is written again");
+        return start::write_state(shared, session, State::Stopped).await;
+    }
+    tracing::info!(session = %session.session_id, "finishing the deletion of a recording");
+    start::undo(shared, session).await
 }
 
 /// A start that nobody was told of begins with what the buffer still has: one in memory may have restarted meanwhile.
 async fn begin_later(shared: &Shared, session: Session, device: &Id) -> Result<Session, RecordError> {
     let buffer = shared.buffers.for_recording(device).await?;
     let first = buffer.state.first_seq;
-    if first <= session.start_sequence || shared.jetstream.find_stream(&session.stream).await?.is_some() {
+    if first <= session.start_sequence {
         return Ok(session);
     }
     let key = session.session_id.key();
@@ -243,7 +297,7 @@ async fn write_progress(
     Ok(())
 }
 
-async fn is_alive(shared: &Shared, instance: &str) -> bool {
+pub(super) async fn is_alive(shared: &Shared, instance: &str) -> bool {
     if instance.is_empty() {
         return false;
     }
@@ -253,6 +307,10 @@ async fn is_alive(shared: &Shared, instance: &str) -> bool {
 }
 
 impl Shared {
+    pub(super) fn unfinished_lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<Id>> {
+        self.unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn alive_subject(&self, instance: &str) -> String {
         format!("{}.instance.{instance}", self.names.command)
     }

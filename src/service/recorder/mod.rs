@@ -126,6 +126,25 @@ pub enum RecordError {
     JetStream(#[from] JetStreamError),
 }
 
+impl RecordError {
+    /// What the server answered, or that it did not, when that is what went wrong.
+    #[must_use]
+    pub fn of_server(&self) -> Option<&JetStreamError> {
+        if let Self::JetStream(error)
+        | Self::Buffer(BufferError::JetStream(error))
+        | Self::Table(TableError::Kv(KvError::JetStream(error)))
+        | Self::Device(DeviceError::Table(TableError::Kv(KvError::JetStream(error))))
+        | Self::Buffer(BufferError::Device(DeviceError::Table(TableError::Kv(KvError::JetStream(
+            error,
+        ))))) = self
+        {
+            Some(error)
+        } else {
+            None
+        }
+    }
+}
+
 /// Starts, ends and looks after recordings. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
@@ -142,8 +161,10 @@ struct Shared {
     random: Random,
     /// This process among several.
     instance: String,
-    /// One start at a time, so that exclusive ones see each other.
+    /// One start at a time, so that exclusive ones see each other, and none while a session is deleted.
     starting: tokio::sync::Mutex<()>,
+    /// Starts of this process that run neither nor are taken back: under way, failed, or abandoned by whoever asked.
+    unfinished: Mutex<BTreeSet<Id>>,
     /// Sessions whose end is under way in this process.
     ending: Mutex<BTreeSet<Id>>,
 }
@@ -161,7 +182,7 @@ impl Recorder {
         random: Random,
     ) -> Self {
         let instance = random.id(12);
-        let (starting, ending) = Default::default();
+        let (starting, unfinished, ending) = Default::default();
         Self {
             shared: Arc::new(Shared {
                 jetstream,
@@ -173,6 +194,7 @@ impl Recorder {
                 random,
                 instance,
                 starting,
+                unfinished,
                 ending,
             }),
         }
@@ -261,19 +283,24 @@ impl Recorder {
     }
 
     /// Deletes a session that is not active: its stream, the positions of its replays, its state, its description, in this
-    /// order. The parent of a recording of all devices takes its children with it. Returns how many sessions are gone.
+    /// order. The parent of a recording of all devices takes its children with it. Returns how many sessions are gone. A
+    /// deletion that was interrupted is finished by whoever looks after the sessions next, but for the parent of children that
+    /// are gone: that is there until it is deleted again.
     ///
     /// # Errors
     /// [`RecordError::Unknown`], [`RecordError::Active`], or the server's error; then the description is still there.
     pub async fn delete(&self, session: &Id) -> Result<usize, RecordError> {
+        let _no_start_under_way = self.shared.starting.lock().await;
         let (row, _) = self.row(session).await?;
         let sessions = &self.shared.sessions;
-        if let Some((state, _)) = sessions.states().get(&session.key()).await? {
-            if state.state.is_active() {
-                return Err(RecordError::Active(session.to_string(), state.state.as_str()));
-            }
-        } else {
-            return Err(RecordError::Active(session.to_string(), "starting"));
+        let active = match sessions.states().get(&session.key()).await? {
+            Some((state, _)) => state.state.is_active().then(|| state.state.as_str()),
+            None if row.end.is_some() || row.controller == self.shared.instance => None,
+            // One that nobody is at any more cannot be finished, or it soon would be.
+            None => keeper::is_alive(&self.shared, &row.controller).await.then_some("starting"),
+        };
+        if let Some(state) = active {
+            return Err(RecordError::Active(session.to_string(), state));
         }
         let mut family: Vec<Session> =
             sessions.sessions().all().into_iter().filter(|child| child.is_child_of(session)).collect();

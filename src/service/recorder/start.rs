@@ -208,17 +208,19 @@ async fn first_since(shared: &Shared, stream: &str, time: i64) -> Result<Option<
 /// Writes the description and makes what it describes.
 async fn begin(shared: &Shared, session: &Session) -> Result<State, RecordError> {
     let key = session.session_id.key();
+    shared.unfinished_lock().insert(session.session_id.clone());
     match shared.sessions.sessions().create(&key, session).await {
         Ok(_) => {}
         Err(error) if error.is_conflict() => {
+            shared.unfinished_lock().remove(&session.session_id);
             return Err(RecordError::AlreadyRunning(session.session_id.to_string()));
         }
         Err(error) => return Err(error.into()),
     }
     let finished = finish(shared, session).await;
-    if finished.is_err()
-        && let Err(error) = undo(shared, session).await
-    {
+    if finished.is_ok() {
+        shared.unfinished_lock().remove(&session.session_id);
+    } else if let Err(error) = undo(shared, session).await {
         tracing::warn!(session = %session.session_id, %error, "a start that failed is undone later");
     }
     finished
@@ -227,17 +229,25 @@ async fn begin(shared: &Shared, session: &Session) -> Result<State, RecordError>
 /// Takes back what a start made, its description last: while that is there, the next look at the sessions tries again.
 pub(super) async fn undo(shared: &Shared, session: &Session) -> Result<(), RecordError> {
     let key = session.session_id.key();
-    if !session.stream.is_empty()
-        && let Some(info) = shared.jetstream.find_stream(&session.stream).await?
-        && info.config.metadata.get(SESSION).map(String::as_str) == Some(session.session_id.as_str())
-    {
+    if has_stream(shared, session).await? {
         shared.jetstream.delete_stream(&session.stream).await?;
     }
     if shared.sessions.states().get(&key).await?.is_some() {
         shared.sessions.states().delete(&key).await?;
     }
     shared.sessions.sessions().delete(&key).await?;
+    shared.unfinished_lock().remove(&session.session_id);
     Ok(())
+}
+
+/// Whether the stream of a session is there, and its own.
+pub(super) async fn has_stream(shared: &Shared, session: &Session) -> Result<bool, JetStreamError> {
+    if session.stream.is_empty() {
+        return Ok(false);
+    }
+    let info = shared.jetstream.find_stream(&session.stream).await?;
+    let owner = info.as_ref().and_then(|info| info.config.metadata.get(SESSION));
+    Ok(owner.is_some_and(|owner| owner == session.session_id.as_str()))
 }
 
 /// Makes the stream of a described session, and says that it runs. Can be repeated.
@@ -245,24 +255,31 @@ pub(super) async fn finish(shared: &Shared, session: &Session) -> Result<State, 
     if let Some(device) = &session.device_id {
         shared.jetstream.create_stream(&mirror(session, device)).await?;
     }
-    let state = RecordState {
+    write_state(shared, session, State::Running).await?;
+    Ok(State::Running)
+}
+
+/// Writes the state of a session that has none, with what its description knows.
+pub(super) async fn write_state(shared: &Shared, session: &Session, state: State) -> Result<(), RecordError> {
+    let row = RecordState {
         session_id: session.session_id.clone(),
         device_id: session.device_id.clone(),
-        state: State::Running,
-        message_count: 0,
+        state,
+        message_count: session.message_count,
         started_at: session.start,
-        last_message_at: None,
+        last_message_at: session.last_message_at,
         updated_at: shared.now(),
-        stop_at: None,
-        stop_sequence: None,
+        stop_asked_for: None,
+        stop_at: session.end,
+        stop_sequence: session.end_sequence,
         controller: shared.instance.clone(),
         reason: None,
         other: serde_json::Map::new(),
     };
-    match shared.sessions.states().create(&session.session_id.key(), &state).await {
-        Ok(_) => Ok(State::Running),
-        // Another process has finished it.
-        Err(error) if error.is_conflict() => Ok(State::Running),
+    match shared.sessions.states().create(&session.session_id.key(), &row).await {
+        Ok(_) => Ok(()),
+        // Another process has written it.
+        Err(error) if error.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a recording, in steps that can each be repeated after a crash:
 //!
-//! 1. `running` -> `stopping`; then the last moment that belongs to it is written down. In this order, so that whatever was
-//!    answered as recorded came before that moment.
+//! 1. `running` -> `stopping`, with the moment that was asked for; then the last moment that belongs to it is written down: the
+//!    one that was asked for, or now if that is later. In this order, so that whatever was answered as recorded came before it.
 //! 2. Once that moment has passed, the last sequence S of the buffer up to it is written down.
 //! 3. The mirror passes S (or can get no more): `promoting`.
 //! 4. The stream is updated without its mirror, what lies beyond S is deleted, the holes are counted.
@@ -113,18 +113,20 @@ pub(super) async fn stop_where(
 /// Step 1. Whether the session goes on for a while; `None` when it is not active.
 async fn begin(shared: &Shared, session: &Session, end: End) -> Result<Option<bool>, RecordError> {
     let clock = server_time(shared, session).await?;
-    let (mut active, mut end) = (false, end);
+    let (mut active, mut asked_for) = (false, end.moment(session, clock));
     shared
         .states_modify(&session.session_id.key(), |state| {
             active = state.state.is_active();
             let runs = state.state == State::Running;
-            let is_later = state.stop_at > Some(end.again().moment(session, clock));
+            let again = end.again().moment(session, clock);
+            let is_later = state.stop_at.or(state.stop_asked_for) > Some(again);
             let cut = state.state == State::Stopping && state.stop_sequence.is_none() && is_later;
             if cut {
-                end = end.again();
+                asked_for = again;
             }
             if runs || cut {
-                (state.state, state.stop_at) = (State::Stopping, None);
+                state.state = State::Stopping;
+                (state.stop_asked_for, state.stop_at) = (Some(asked_for), None);
             }
             runs || cut
         })
@@ -132,23 +134,29 @@ async fn begin(shared: &Shared, session: &Session, end: End) -> Result<Option<bo
     if !active {
         return Ok(None);
     }
-    set_stop_at(shared, session, end).await?;
-    Ok(Some(end.moment(session, clock) > clock))
+    set_stop_at(shared, session).await?;
+    Ok(Some(asked_for > clock))
 }
 
 /// Writes down when a session that is stopping ends, unless that stands there.
-async fn set_stop_at(shared: &Shared, session: &Session, end: End) -> Result<(), RecordError> {
-    let stop_at = end.moment(session, server_time(shared, session).await?);
-    shared
-        .states_modify(&session.session_id.key(), |state| {
-            let open = state.state == State::Stopping && state.stop_at.is_none();
-            if open {
-                state.stop_at = Some(stop_at);
-            }
-            open
-        })
-        .await?;
-    Ok(())
+async fn set_stop_at(shared: &Shared, session: &Session) -> Result<(), RecordError> {
+    let states = shared.sessions.states();
+    let key = session.session_id.key();
+    loop {
+        let Some((mut state, revision)) = states.get(&key).await? else { return Ok(()) };
+        if state.state != State::Stopping || state.stop_at.is_some() {
+            return Ok(());
+        }
+        // The clock is read behind this very row: what was answered as recorded was answered before it was written.
+        let now = server_time(shared, session).await?;
+        state.stop_at = state.stop_asked_for.take().max(Some(now));
+        state.updated_at = shared.now();
+        match states.update(&key, &state, revision).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_conflict() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// The clock of the server that stamps the session's messages.
@@ -170,8 +178,12 @@ pub(super) fn drive(shared: &Arc<Shared>, session: &Id) -> tokio::task::JoinHand
             shared.wait_inactive(&session).await;
             return;
         }
+        let mut told = None;
         while let Err(error) = end(&shared, &session).await {
-            tracing::warn!(%session, %error, "a recording is not stopped yet; trying again");
+            if told.as_ref() != Some(&error) {
+                tracing::warn!(%session, %error, "a recording is not stopped yet; trying again");
+            }
+            told = Some(error);
             tokio::time::sleep(RETRY).await;
         }
         shared.ending_lock().remove(&session);
@@ -186,9 +198,7 @@ async fn end(shared: &Arc<Shared>, id: &Id) -> Result<(), RecordError> {
         let Some((state, _)) = shared.sessions.states().get(&key).await? else { return Ok(()) };
         match (&session.device_id, state.state) {
             (_, State::Running | State::Stopped | State::Failed) => return Ok(()),
-            (_, State::Stopping) if state.stop_at.is_none() => {
-                set_stop_at(shared, &session, End::AfterPostRoll).await?;
-            }
+            (_, State::Stopping) if state.stop_at.is_none() => set_stop_at(shared, &session).await?,
             (None, State::Stopping | State::Promoting) => end_parent(shared, &session, &state).await?,
             (Some(device), State::Stopping) => {
                 let Some(last) = state.stop_sequence else {
@@ -327,13 +337,15 @@ async fn promote(shared: &Shared, session: &Session, state: &RecordState) -> Res
     let gaps = gaps::gaps(session, &info, end_sequence, last);
     let last_message_at = end.map(|message| message.time);
     let message_count = info.state.messages;
+    let now = shared.now();
     let key = session.session_id.key();
     let described = gaps.clone();
     shared
         .sessions
         .sessions()
         .modify(&key, |row| {
-            row.end = state.stop_at;
+            // A session with an end has ended, whatever becomes of its state.
+            row.end = state.stop_at.or(Some(now));
             row.end_sequence = state.stop_sequence;
             row.message_count = message_count;
             row.last_message_at = last_message_at;
@@ -399,12 +411,13 @@ async fn end_parent(shared: &Arc<Shared>, parent: &Session, state: &RecordState)
     }
     let message_count = family.iter().fold(0, |count: u64, child| count.saturating_add(child.message_count));
     let last_message_at = family.iter().filter_map(|child| child.last_message_at).max();
+    let now = shared.now();
     let key = id.key();
     shared
         .sessions
         .sessions()
         .modify(&key, |row| {
-            row.end = state.stop_at;
+            row.end = state.stop_at.or(Some(now));
             row.message_count = message_count;
             row.last_message_at = last_message_at;
             true

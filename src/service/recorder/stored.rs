@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{RecordError, Recorder, Shared};
 use crate::service::id::Id;
 use crate::service::session::{Session, State};
+use crate::service::table::TableError;
 
 impl Recorder {
     /// Waits until every running recording of a device has stored what the buffer has up to `sequence`. Returns the sessions
@@ -64,9 +65,16 @@ async fn is_stored(shared: &Shared, session: &Session, sequence: u64) -> Result<
     if session.start_sequence > sequence {
         return Ok(true);
     }
-    let Some(state) = shared.sessions.states().cached(&key) else { return Ok(false) };
-    if !state.state.is_active() || state.stop_sequence.is_some_and(|last| last < sequence) {
-        return Ok(true);
+    match shared.sessions.states().cached(&key) {
+        Some(state) if !state.state.is_active() => return Ok(true),
+        Some(state) if state.stop_sequence.is_some_and(|last| last < sequence) => return Ok(true),
+        Some(_) => {}
+        None => match shared.sessions.states().get(&key).await {
+            Ok(None) => return Ok(false),
+            // Somebody wrote what nobody can read: it is no start under way, and its stream alone says what it has.
+            Ok(Some(_)) | Err(TableError::Unreadable { .. }) => {}
+            Err(error) => return Err(error.into()),
+        },
     }
     let info = shared.jetstream.find_stream(&session.stream).await?;
     Ok(info.is_none_or(|info| info.state.last_seq >= sequence))
@@ -75,7 +83,12 @@ async fn is_stored(shared: &Shared, session: &Session, sequence: u64) -> Result<
 /// Whether a session has all these sequences and no stop takes them away again.
 async fn keeps(shared: &Shared, session: &Session, batch: &RangeInclusive<u64>) -> Result<bool, RecordError> {
     let key = session.session_id.key();
-    let Some((state, _)) = shared.sessions.states().get(&key).await? else { return Ok(false) };
+    let state = match shared.sessions.states().get(&key).await {
+        Ok(Some((state, _))) => state,
+        // Nobody knows whether it goes on.
+        Ok(None) | Err(TableError::Unreadable { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
     let Some(info) = shared.jetstream.find_stream(&session.stream).await? else { return Ok(false) };
     let kept = match state.stop_sequence {
         Some(last) => last >= *batch.end(),
