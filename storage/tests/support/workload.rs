@@ -240,7 +240,25 @@ impl Driven {
             let state = state.map_err(|reason| format!("recovered from a failure: {reason}"))?;
             self.go_on_from(possible[state].clone())?;
         }
+        self.shows_what_is_answered()?;
         Ok(events)
+    }
+
+    /// With nothing staged and everything answered, the last record of each log is durable.
+    fn shows_what_is_answered(&mut self) -> Result<(), String> {
+        let all = self.answered.load(SeqCst) + 1 == self.states.len();
+        let store = self.store.as_ref().expect("it is open");
+        if !all || store.staged_bytes() > 0 || store.refusing().is_some() {
+            return Ok(());
+        }
+        for (id, log) in &self.world.logs {
+            let Some(state) = store.state(*id) else { continue };
+            if log.records.last_key_value().is_some_and(|(last, _)| *last > state.durable_seq) {
+                let (durable, last) = (state.durable_seq, state.last_seq);
+                return Err(format!("log {}: all is answered, and {durable} of {last} is durable", id.0));
+            }
+        }
+        Ok(())
     }
 
     /// What the store may come back as.
@@ -426,7 +444,9 @@ pub(crate) fn change(store: &mut Store, world: &mut World, random: &mut Random) 
             }
         }
         31 | 32 => {
-            let last_seq = log.last_seq + random.below(5);
+            // Also beyond what a log in memory has reserved.
+            let far = log.is_memory && random.one_in(4);
+            let last_seq = log.last_seq + random.below(if far { 200_000 } else { 5 });
             store.skip_to(id, last_seq)?;
             log.last_seq = last_seq;
         }
