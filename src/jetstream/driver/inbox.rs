@@ -3,6 +3,7 @@
 //! Publishers push on their own threads and never wait: what finds the inbox full is refused with an answer. The driver
 //! alone takes, everything at once, and is woken once for all that a publisher read.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::jetstream::input::{Input, Tag};
 const BYTES_MAX: usize = 128 << 20;
 /// What a waiting message costs besides its own bytes.
 const MESSAGE_BYTES: usize = 192;
+/// A message up to this size is copied: what came with it in one read, which may be nobody's here, would stay as long.
+const COPIED_MAX: usize = 4096;
 
 /// Takes messages of one subscription into the inbox.
 #[derive(Debug)]
@@ -37,12 +40,28 @@ impl Sink {
 impl InternalSink for Sink {
     fn push(&self, message: InternalMessage) {
         let InternalMessage { subject, reply, headers, payload, .. } = message;
-        let bytes = subject.len() + reply.len() + headers.len() + payload.len() + MESSAGE_BYTES;
-        self.inbox.push_bounded(Input::Message { tag: self.tag, subject, reply, headers, payload }, bytes);
+        let mut parts = [subject, reply, headers, payload];
+        let bytes = parts.iter().map(Bytes::len).sum();
+        if bytes <= COPIED_MAX {
+            copy(&mut parts, bytes);
+        }
+        let [subject, reply, headers, payload] = parts;
+        let message = Input::Message { tag: self.tag, subject, reply, headers, payload };
+        self.inbox.push_bounded(message, bytes + MESSAGE_BYTES);
     }
 
     fn flush(&self) {
         self.inbox.wake();
+    }
+}
+
+/// Moves the parts into one allocation of their own.
+fn copy(parts: &mut [Bytes], bytes: usize) {
+    let mut all = Vec::with_capacity(bytes);
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    let mut all = Bytes::from(all);
+    for part in parts {
+        *part = all.split_to(part.len());
     }
 }
 
@@ -56,7 +75,10 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Queue {
     inputs: Vec<Input>,
+    /// Bytes of the messages among them.
     bytes: usize,
+    /// Watches whose news is among them.
+    changed: BTreeSet<Tag>,
     /// Somebody has news: inputs are complete for now, or the store has something to say.
     woken: bool,
     closed: bool,
@@ -73,11 +95,12 @@ impl Inbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an input in any case, and wakes the driver.
-    pub(super) fn push(&self, input: Input, bytes: usize) {
+    /// Interest in a subject may have changed. Taken in any case, and once until the driver takes it: it looks what is then.
+    pub(super) fn push_interest_changed(&self, tag: Tag) {
         let mut queue = self.lock();
-        queue.inputs.push(input);
-        queue.bytes += bytes;
+        if queue.changed.insert(tag) {
+            queue.inputs.push(Input::InterestChanged { tag });
+        }
         self.notify(queue);
     }
 
@@ -133,6 +156,7 @@ impl Inbox {
         queue.woken = false;
         std::mem::swap(&mut queue.inputs, batch);
         queue.bytes = 0;
+        queue.changed.clear();
         !queue.closed || !batch.is_empty()
     }
 }
@@ -140,5 +164,56 @@ impl Inbox {
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::random::Random;
+
+    #[test]
+    fn a_small_message_keeps_nothing_else_alive() {
+        let inbox = Arc::new(Inbox::new(Broker::new(Random::from_seed(1))));
+        let sink = Sink::new(Arc::clone(&inbox), Tag::Stream(1));
+        let read = Bytes::from(vec![b'x'; 64 << 10]);
+        for size in [0, 10, COPIED_MAX - 60] {
+            let part = |from: usize, len: usize| read.slice(from..from + len);
+            sink.push(InternalMessage {
+                subject: part(100, 20),
+                reply: part(200, 30),
+                headers: part(300, 0),
+                payload: part(400, size),
+                from: None,
+            });
+        }
+        assert!(read.is_unique());
+        let mut batch = Vec::new();
+        inbox.take(&mut batch, Duration::ZERO);
+        let sizes = batch.iter().map(|input| match input {
+            Input::Message { subject, reply, headers, payload, .. } => {
+                [subject.len(), reply.len(), headers.len(), payload.len()]
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(
+            sizes.collect::<Vec<_>>(),
+            [[20, 30, 0, 0], [20, 30, 0, 10], [20, 30, 0, COPIED_MAX - 60]]
+        );
+    }
+
+    #[test]
+    fn news_of_a_watch_waits_once_however_often_it_comes() {
+        let inbox = Inbox::new(Broker::new(Random::from_seed(1)));
+        for round in 0..3 {
+            for _ in 0..1000 {
+                for consumer in [1, 2] {
+                    inbox.push_interest_changed(Tag::Interest(consumer));
+                }
+            }
+            let mut batch = Vec::new();
+            inbox.take(&mut batch, Duration::ZERO);
+            assert_eq!(batch.len(), 2, "round {round}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::inbox::{Inbox, Sink};
 use crate::broker::{Broker, InterestWatch, InternalSub};
-use crate::jetstream::input::{Input, Tag};
+use crate::jetstream::input::Tag;
 use crate::jetstream::interest::Interest;
 use crate::jetstream::output::SubscriptionChange;
 
@@ -37,10 +37,10 @@ impl Subscriptions {
             }
             SubscriptionChange::Watch { subject, tag } => {
                 let inbox = Arc::clone(&self.inbox);
-                let changed = Arc::new(move || inbox.push(Input::InterestChanged { tag }, 0));
+                let changed = Arc::new(move || inbox.push_interest_changed(tag));
                 self.watches.insert(tag, self.broker.watch_interest(&subject, changed));
                 // Somebody may have come between the engine's look and this watch.
-                self.inbox.push(Input::InterestChanged { tag }, 0);
+                self.inbox.push_interest_changed(tag);
             }
             SubscriptionChange::Unwatch { tag } => {
                 self.watches.remove(&tag);
