@@ -1,4 +1,4 @@
-//! Hostile bytes for everything in Weir that reads foreign bytes.
+//! Hostile bytes for what in Weir reads foreign bytes; README.md says which of it.
 //!
 //! A target is a plain function that takes bytes and panics when something does not hold. Its corpus lies in `corpus/<name>`,
 //! small files, one thing each. `tests/corpus.rs` runs every file and many mutations of them on stable Rust with a seed; the

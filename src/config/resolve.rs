@@ -191,7 +191,6 @@ impl Services {
         let names = Names {
             monitor: typed.monitor_prefix,
             command: typed.command_subject,
-            playback: typed.playback_prefix,
             devices: typed.device_bucket,
             sessions: typed.session_bucket,
             record_state: typed.state_bucket,
@@ -210,11 +209,7 @@ impl Services {
 
 /// Each name alone, then against the others.
 fn check_names(names: &Names) -> Result<(), ConfigError> {
-    for (flag, name) in [
-        ("--monitor-prefix", &names.monitor),
-        ("--command-subject", &names.command),
-        ("--playback-prefix", &names.playback),
-    ] {
+    for (flag, name) in [("--monitor-prefix", &names.monitor), ("--command-subject", &names.command)] {
         if !is_valid_subject(name.as_bytes()) || !is_literal(name.as_bytes()) || name.starts_with('$') {
             let reason = "give a subject: words joined by dots, without spaces, * or >, not beginning with $";
             return Err(refuse(flag, format!("\"{name}\""), reason));
@@ -239,11 +234,10 @@ fn check_names(names: &Names) -> Result<(), ConfigError> {
         }
     }
     let devices = names.all_devices_filter();
-    for (flag, name) in [("--command-subject", &names.command), ("--playback-prefix", &names.playback)] {
-        if matches(name.as_bytes(), devices.as_bytes()) || *name == names.monitor {
-            let reason = format!("it lies under the devices' subjects {devices}; choose one outside");
-            return Err(refuse(flag, name, reason));
-        }
+    let command = &names.command;
+    if matches(command.as_bytes(), devices.as_bytes()) || *command == names.monitor {
+        let reason = format!("it lies under the devices' subjects {devices}; choose one outside");
+        return Err(refuse("--command-subject", command, reason));
     }
     names.check().map_err(|error| refuse("names", "of the services", error.to_string()))
 }
@@ -437,7 +431,7 @@ mod tests {
             ("--jetstream=false", ["--jetstream false", "leave the flag out"]),
             ("--monitor-prefix a.*", ["--monitor-prefix \"a.*\"", "without spaces"]),
             ("--monitor-prefix $SYS", ["--monitor-prefix \"$SYS\"", "not beginning with $"]),
-            ("--playback-prefix a..b", ["--playback-prefix \"a..b\"", "joined by dots"]),
+            ("--command-subject a..b", ["--command-subject \"a..b\"", "joined by dots"]),
             ("--command-subject monitor.cmd", ["--command-subject monitor.cmd", "monitor.>"]),
             ("--device-bucket a.b", ["--device-bucket \"a.b\"", "letters, digits"]),
             ("--device-bucket x --state-bucket x", ["--state-bucket x", "--device-bucket has the same"]),

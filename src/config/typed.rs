@@ -91,10 +91,6 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "SUBJECT", default_value = "streams.record.cmd")]
     pub command_subject: String,
 
-    /// First token(s) of the subjects that replays publish on when no target is given
-    #[arg(long, value_name = "PREFIX", default_value = "streams.playback")]
-    pub playback_prefix: String,
-
     /// Bucket with the devices
     #[arg(long, value_name = "BUCKET", default_value = "streams_devices")]
     pub device_bucket: String,

@@ -1,7 +1,7 @@
 //! Serving HTTP/1.1: connections are accepted, requests go to a router, and a peer that dawdles or says too much costs little.
 //!
 //! A connection may be idle, or in the middle of a request's head, for [`HEAD_TIMEOUT`]; what it has begun by then is answered with
-//! 408. At most [`HEAD_BYTES_MAX`] are read ahead of what the router has taken. A peer that takes nothing of an answer for
+//! 408. About [`HEAD_BYTES_MAX`] are read ahead of what the router has taken. A peer that takes nothing of an answer for
 //! [`TAKE_TIMEOUT`] is closed. Bodies are the routes' own to bound.
 //!
 //! A stop waits [`DRAIN`] for the requests under way, whatever their peers do, and not at all for one whose head has not come.
