@@ -168,6 +168,10 @@ pub struct Device {
     /// How it is buffered; absent: as the service's default says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<BufferSetting>,
+    /// The session with which a new device begins when every device is recorded from its first message on; absent once that runs,
+    /// or cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_session: Option<Id>,
     /// When the row was last written.
     #[serde(default, with = "time::optional")]
     pub updated: Option<i64>,
@@ -186,6 +190,7 @@ impl Device {
             location: String::new(),
             owner: String::new(),
             buffer: None,
+            auto_session: None,
             updated: None,
             other: Map::new(),
         }
@@ -331,11 +336,24 @@ impl DeviceStore {
     /// # Errors
     /// [`DeviceError::OtherCase`], or the server's error.
     pub async fn ensure(&self, id: &Id) -> Result<(Device, bool), DeviceError> {
+        self.ensure_with(id, || None).await
+    }
+
+    /// As [`ensure`](Self::ensure); a row that is made begins with this session.
+    ///
+    /// # Errors
+    /// As [`ensure`](Self::ensure).
+    pub async fn ensure_with(
+        &self,
+        id: &Id,
+        auto_session: impl FnOnce() -> Option<Id>,
+    ) -> Result<(Device, bool), DeviceError> {
         self.check_case(id).await?;
         if let Some(device) = self.table.cached(&id.key()).filter(|device| device.device_id == *id) {
             return Ok((device, false));
         }
-        let device = Device { updated: Some(self.clock.wall()), ..Device::new(id.clone()) };
+        let updated = Some(self.clock.wall());
+        let device = Device { auto_session: auto_session(), updated, ..Device::new(id.clone()) };
         match self.table.create(&id.key(), &device).await {
             Ok(_) => Ok((device, true)),
             Err(error) if error.is_conflict() => Ok((self.get(id).await?, false)),
@@ -385,6 +403,24 @@ impl DeviceStore {
             (None, Some(device)) => Ok(device),
             (None, None) => Err(DeviceError::Unknown(id.to_string())),
         }
+    }
+
+    /// The session with which a device begins runs, or cannot be.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn forget_auto_session(&self, id: &Id, session: &Id) -> Result<(), DeviceError> {
+        self.table
+            .modify(&id.key(), |device| {
+                let is_there = device.auto_session.as_ref() == Some(session);
+                if is_there {
+                    device.auto_session = None;
+                    device.updated = Some(self.clock.wall());
+                }
+                is_there
+            })
+            .await?;
+        Ok(())
     }
 
     /// Deletes a device's row. Its buffer goes with it, once it is not being recorded.

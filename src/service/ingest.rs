@@ -24,6 +24,9 @@ use crate::client::{PublishError, UnavailableError};
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the streams of a device that is to be stored are looked for, its buffer being made in between.
 const CAPTURE_ATTEMPTS: usize = 3;
+/// How often, and how long apart, a first recording is tried that another process is just starting.
+const START_ATTEMPTS: usize = 100;
+const START_PAUSE: Duration = Duration::from_millis(50);
 /// How Weir begins `git_commit` in its INFO.
 const WEIR: &str = "weir-";
 /// Events under way before acknowledgements are read.
@@ -106,6 +109,19 @@ impl From<JetStreamError> for IngestError {
     }
 }
 
+impl From<DeviceError> for IngestError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Table(TableError::Kv(error)) => Self::Unavailable(error.to_string()),
+            DeviceError::Table(error @ TableError::Unreadable { .. }) => Self::Row(error.to_string()),
+            DeviceError::Unknown(_)
+            | DeviceError::OtherCase { .. }
+            | DeviceError::NothingToSet
+            | DeviceError::Buffer(_) => Self::Device(error),
+        }
+    }
+}
+
 impl From<UnavailableError> for IngestError {
     fn from(error: UnavailableError) -> Self {
         Self::Unavailable(error.to_string())
@@ -131,6 +147,8 @@ struct Shared {
     buffers: Buffers,
     recorder: Recorder,
     auto_record: bool,
+    /// One first recording at a time.
+    first_recording: tokio::sync::Mutex<()>,
 }
 
 impl Ingest {
@@ -144,7 +162,18 @@ impl Ingest {
         recorder: Recorder,
         auto_record: bool,
     ) -> Self {
-        Self { shared: Arc::new(Shared { jetstream, names, devices, buffers, recorder, auto_record }) }
+        let first_recording = tokio::sync::Mutex::default();
+        Self {
+            shared: Arc::new(Shared {
+                jetstream,
+                names,
+                devices,
+                buffers,
+                recorder,
+                auto_record,
+                first_recording,
+            }),
+        }
     }
 
     /// Makes sure that a device has its row, its buffer, and the recordings that begin with it.
@@ -153,39 +182,76 @@ impl Ingest {
     /// An id that differs only in case from a known one, or a server that does not answer.
     pub async fn prepare(&self, device: &Id) -> Result<(), IngestError> {
         let shared = &self.shared;
-        let (_, new) = shared.devices.ensure(device).await.map_err(|error| match error {
-            DeviceError::Table(TableError::Kv(error)) => IngestError::Unavailable(error.to_string()),
-            DeviceError::Table(error @ TableError::Unreadable { .. }) => IngestError::Row(error.to_string()),
-            DeviceError::Unknown(_)
-            | DeviceError::OtherCase { .. }
-            | DeviceError::NothingToSet
-            | DeviceError::Buffer(_) => IngestError::Device(error),
-        })?;
+        let auto_session = || shared.auto_record.then(|| shared.recorder.new_session_id());
+        let (row, new) = shared.devices.ensure_with(device, auto_session).await?;
         if new && shared.buffers.is_wanted(device) {
             self.buffer(device).await?;
         }
-        if new && shared.auto_record && !shared.recorder.is_recorded(device) {
+        if shared.auto_record && row.auto_session.is_some() {
+            self.record_new(device).await?;
+        }
+        match shared.recorder.seen(device).await {
+            Ok(()) => Ok(()),
+            Err(error) => match error.of_server() {
+                Some(error) => Err(error.clone().into()),
+                None => {
+                    tracing::warn!(%device, %error, "the device is not recorded with all others");
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// Starts the recording with which a new device begins; returns once it runs, or cannot be. Its id stands in the device's row
+    /// until then: so it is one recording, whoever tries and however often, and an event that is refused is not the last try.
+    async fn record_new(&self, device: &Id) -> Result<(), IngestError> {
+        let shared = &self.shared;
+        let _one_at_a_time = shared.first_recording.lock().await;
+        let session = match shared.devices.get(device).await {
+            Ok(row) => row.auto_session,
+            Err(DeviceError::Unknown(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(session) = session else { return Ok(()) };
+        let sessions = shared.recorder.sessions();
+        let mut others = sessions.active_of(device);
+        others.retain(|active| active.session_id != session);
+        if !others.is_empty() && others.iter().all(|other| sessions.state_of(&other.session_id).is_none()) {
+            // Starts under way: should they fail, the next event begins the recording.
+            return Ok(());
+        }
+        if others.is_empty() {
             let start = Start {
+                session_id: Some(session.to_string()),
                 device_id: Some(device.to_string()),
                 note: Some("started by the first event of the device".to_owned()),
                 ..Start::default()
             };
-            match shared.recorder.start(&start).await {
-                Ok((session, _)) => {
-                    tracing::info!(%device, session = %session.session_id, "recording a new device")
+            let mut result = shared.recorder.start(&start).await;
+            for _ in 0..START_ATTEMPTS {
+                let under_way = matches!(result, Err(RecordError::AlreadyRunning(_)));
+                if !under_way || sessions.state_of(&session).is_some() {
+                    break;
                 }
-                Err(RecordError::JetStream(error)) => return Err(error.into()),
-                Err(error) => tracing::warn!(%device, %error, "the new device is not recorded"),
+                // By another process. It runs soon, or is taken back.
+                tokio::time::sleep(START_PAUSE).await;
+                result = shared.recorder.start(&start).await;
+            }
+            match result {
+                Ok(_) => tracing::info!(%device, %session, "recording a new device"),
+                Err(RecordError::AlreadyRunning(_)) if sessions.state_of(&session).is_none() => {
+                    let reason = format!("the start of session {session:?} of the new device is not done");
+                    return Err(IngestError::Unavailable(reason));
+                }
+                // Another process was faster, or this one before a crash.
+                Err(RecordError::AlreadyRunning(_) | RecordError::Exists(..)) => {}
+                Err(error) => match error.of_server() {
+                    Some(error) => return Err(error.clone().into()),
+                    None => tracing::warn!(%device, %error, "the new device is not recorded"),
+                },
             }
         }
-        match shared.recorder.seen(device).await {
-            Ok(()) => Ok(()),
-            Err(RecordError::JetStream(error)) => Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%device, %error, "the device is not recorded with all others");
-                Ok(())
-            }
-        }
+        Ok(shared.devices.forget_auto_session(device, &session).await?)
     }
 
     /// A device whose buffer cannot be is not buffered; its events pass all the same.

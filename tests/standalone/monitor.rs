@@ -7,7 +7,7 @@ use weir::service::ServiceConfig;
 use weir::service::device::BufferSetting;
 use weir::service::monitor::HttpConfig;
 
-use crate::fixture::{Fixture, config, listen};
+use crate::fixture::{Fixture, config, listen, services};
 use crate::support::http;
 
 #[tokio::test]
@@ -153,18 +153,90 @@ async fn without_a_buffer_nothing_is_stored() {
     assert_eq!(fixture.js.stream_names(Some("t.monitor.>")).await.unwrap(), streams);
 }
 
+async fn auto_recording() -> ServiceConfig {
+    ServiceConfig { auto_record: true, ..config().await }
+}
+
+/// The stream of the only session, which is a recording of this device.
+async fn only_recording_of(fixture: &Fixture, device: &str) -> String {
+    let sessions = fixture.done(json!({"action": "list"})).await.sessions.unwrap();
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    let session = &sessions[0].session;
+    assert_eq!(session.device_id.as_ref().unwrap().as_str(), device);
+    session.stream.clone()
+}
+
 #[tokio::test]
-async fn auto_recording_starts_once_however_many_posts_come_first() {
-    let fixture =
-        std::sync::Arc::new(Fixture::with(ServiceConfig { auto_record: true, ..config().await }).await);
-    let posts = (0..50).map(|_| {
-        let fixture = fixture.clone();
-        async move { fixture.http("POST", "/monitor/new", r#"[{"type":"a"}]"#).await.0 }
+async fn auto_recording_starts_once_and_has_all_however_many_posts_come_first() {
+    let fixture = Fixture::with(auto_recording().await).await;
+    let posts = (0..50).map(|n| {
+        let body = json!([{"type": "a", "data": n}]).to_string();
+        let fixture = &fixture;
+        async move { fixture.http("POST", "/monitor/new", &body).await }
     });
-    assert_eq!(futures_util::future::join_all(posts).await, vec![200; 50]);
-    let listed = fixture.done(json!({"action": "list"})).await;
-    assert_eq!(listed.total, Some(1));
-    assert_eq!(listed.sessions.unwrap()[0].session.device_id.as_ref().unwrap().as_str(), "new");
+    for (status, answer) in futures_util::future::join_all(posts).await {
+        assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())), "{answer}");
+    }
+    let stream = only_recording_of(&fixture, "new").await;
+    let mut numbers = fixture.numbers(&stream).await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..50).collect::<Vec<u32>>());
+}
+
+#[tokio::test]
+async fn auto_recording_starts_once_although_two_processes_meet_the_device() {
+    let fixture = Fixture::with(auto_recording().await).await;
+    let other = services(&fixture.server, auto_recording().await).await;
+    let addresses = [fixture.services().http_address().unwrap(), other.http_address().unwrap()];
+    let posts = (0..40_usize).map(|n| {
+        let body = json!([{"type": "a", "data": n}]).to_string();
+        let address = addresses[n % 2].to_string();
+        async move {
+            let answer = http::request(&address, "POST", "/monitor/new", &[], body.as_bytes()).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    });
+    futures_util::future::join_all(posts).await;
+    let stream = only_recording_of(&fixture, "new").await;
+    fixture.until_count(&stream, 40).await;
+}
+
+#[tokio::test]
+async fn auto_recording_that_could_not_start_does_with_the_next_event() {
+    for restart in [false, true] {
+        let mut fixture = Fixture::with(auto_recording().await).await;
+        let bucket = fixture.js.stream_info("KV_t_session").await.unwrap().config;
+        fixture.js.delete_stream("KV_t_session").await.unwrap();
+        let (status, answer) = fixture.http("POST", "/monitor/new", r#"[{"type":"a"}]"#).await;
+        assert_eq!(status, 503, "{answer}");
+        if restart {
+            drop(fixture.services.take());
+        }
+        fixture.js.create_stream(&bucket).await.unwrap();
+        if restart {
+            fixture.services = Some(services(&fixture.server, auto_recording().await).await);
+        }
+        for n in 0..2 {
+            let body = json!([{"type": "a", "data": n}]).to_string();
+            let (status, answer) = fixture.http("POST", "/monitor/new", &body).await;
+            assert_eq!((status, &answer["durability"]), (200, &json!(fixture.stored())), "{answer}");
+        }
+        let stream = only_recording_of(&fixture, "new").await;
+        assert_eq!(fixture.numbers(&stream).await, [0, 1]);
+    }
+}
+
+#[tokio::test]
+async fn auto_recording_is_for_new_devices_that_are_not_recorded() {
+    let fixture = Fixture::with(auto_recording().await).await;
+    fixture.done(json!({"action": "start", "device_id": "recorded", "session_id": "s1"})).await;
+    let (status, answer) = fixture.http("PUT", "/api/v1/devices/known", r#"{"owner":"me"}"#).await;
+    assert_eq!(status, 200, "{answer}");
+    for (device, durability) in [("recorded", fixture.stored()), ("known", "none")] {
+        let (_, answer) = fixture.http("POST", &format!("/monitor/{device}"), r#"[{"type":"a"}]"#).await;
+        assert_eq!(answer["durability"], durability, "{device}: {answer}");
+    }
+    assert_eq!(only_recording_of(&fixture, "recorded").await, "STREAMS_REC_s1");
 }
 
 #[tokio::test]

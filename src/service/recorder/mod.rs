@@ -206,6 +206,12 @@ impl Recorder {
         &self.shared.sessions
     }
 
+    /// An id that no session has.
+    #[must_use]
+    pub fn new_session_id(&self) -> Id {
+        start::uuid(&self.shared)
+    }
+
     /// Begins a recording: returns once the server copies.
     ///
     /// # Errors

@@ -114,7 +114,8 @@ async fn one(shared: &Shared, session: Session, device: &Id) -> Result<(Session,
     let hold = shared.buffers.hold(device);
     let result = one_of_known(shared, session, device).await;
     drop(hold);
-    if result.is_err() {
+    // Of a session that another process is just starting, the buffer may be that one's.
+    if result.as_ref().is_err_and(|error| !matches!(error, RecordError::AlreadyRunning(_))) {
         // What was made for this recording alone goes with it.
         if new && let Err(error) = shared.devices.delete(device).await {
             tracing::warn!(%device, %error, "the row of a device that could not be recorded is left");
@@ -408,7 +409,7 @@ pub(super) fn child_id(parent: &Id, device: &Id) -> Result<Id, IdError> {
 }
 
 /// A random UUID, version 4.
-fn uuid(shared: &Shared) -> Id {
+pub(super) fn uuid(shared: &Shared) -> Id {
     let high = (shared.random.next() & 0xffff_ffff_ffff_0fff) | 0x4000;
     let low = (shared.random.next() & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
     let text = format!(
