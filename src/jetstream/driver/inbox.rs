@@ -16,12 +16,11 @@ use weir_protocol::jetstream::publish::PubAck;
 use crate::broker::{Broker, InternalMessage, InternalSink};
 use crate::jetstream::input::{Input, Tag};
 
-/// Bytes that may wait in the inbox; beyond them publishes are refused with 10167, as nats-server does at this size.
+/// Bytes of messages that may wait in the inbox (what else came in the same read, up to 64 KiB, stays as long; copying costs a
+/// fifth of the rate at 1 KiB); beyond them publishes are refused with 10167, as nats-server does at this size.
 const BYTES_MAX: usize = 128 << 20;
 /// What a waiting message costs besides its own bytes.
 const MESSAGE_BYTES: usize = 192;
-/// A message up to this size is copied: what came with it in one read, which may be nobody's here, would stay as long.
-const COPIED_MAX: usize = 4096;
 
 /// Takes messages of one subscription into the inbox.
 #[derive(Debug)]
@@ -40,28 +39,12 @@ impl Sink {
 impl InternalSink for Sink {
     fn push(&self, message: InternalMessage) {
         let InternalMessage { subject, reply, headers, payload, .. } = message;
-        let mut parts = [subject, reply, headers, payload];
-        let bytes = parts.iter().map(Bytes::len).sum();
-        if bytes <= COPIED_MAX {
-            copy(&mut parts, bytes);
-        }
-        let [subject, reply, headers, payload] = parts;
-        let message = Input::Message { tag: self.tag, subject, reply, headers, payload };
-        self.inbox.push_bounded(message, bytes + MESSAGE_BYTES);
+        let bytes = subject.len() + reply.len() + headers.len() + payload.len() + MESSAGE_BYTES;
+        self.inbox.push_bounded(Input::Message { tag: self.tag, subject, reply, headers, payload }, bytes);
     }
 
     fn flush(&self) {
         self.inbox.wake();
-    }
-}
-
-/// Moves the parts into one allocation of their own.
-fn copy(parts: &mut [Bytes], bytes: usize) {
-    let mut all = Vec::with_capacity(bytes);
-    parts.iter().for_each(|part| all.extend_from_slice(part));
-    let mut all = Bytes::from(all);
-    for part in parts {
-        *part = all.split_to(part.len());
     }
 }
 
@@ -171,36 +154,6 @@ impl fmt::Debug for Inbox {
 mod tests {
     use super::*;
     use crate::sys::random::Random;
-
-    #[test]
-    fn a_small_message_keeps_nothing_else_alive() {
-        let inbox = Arc::new(Inbox::new(Broker::new(Random::from_seed(1))));
-        let sink = Sink::new(Arc::clone(&inbox), Tag::Stream(1));
-        let read = Bytes::from(vec![b'x'; 64 << 10]);
-        for size in [0, 10, COPIED_MAX - 60] {
-            let part = |from: usize, len: usize| read.slice(from..from + len);
-            sink.push(InternalMessage {
-                subject: part(100, 20),
-                reply: part(200, 30),
-                headers: part(300, 0),
-                payload: part(400, size),
-                from: None,
-            });
-        }
-        assert!(read.is_unique());
-        let mut batch = Vec::new();
-        inbox.take(&mut batch, Duration::ZERO);
-        let sizes = batch.iter().map(|input| match input {
-            Input::Message { subject, reply, headers, payload, .. } => {
-                [subject.len(), reply.len(), headers.len(), payload.len()]
-            }
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(
-            sizes.collect::<Vec<_>>(),
-            [[20, 30, 0, 0], [20, 30, 0, 10], [20, 30, 0, COPIED_MAX - 60]]
-        );
-    }
 
     #[test]
     fn news_of_a_watch_waits_once_however_often_it_comes() {
