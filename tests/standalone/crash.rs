@@ -253,31 +253,43 @@ async fn a_state_that_was_lost_costs_no_recording() {
 #[tokio::test]
 async fn a_session_that_cannot_be_looked_after_holds_up_no_other() {
     let mut fixture = Fixture::start().await;
-    for session in ["a-unreadable", "b-taken", "c"] {
+    for session in ["a-unreadable", "b-taken", "c-foreign", "d"] {
         let device = &session[..1];
         fixture.done(json!({"action": "start", "device_id": device, "session_id": session})).await;
     }
     drop(fixture.services.take());
     let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
     states.put("a-unreadable", r#"{"state":"resting"}"#.into()).await.unwrap();
-    // A start that was interrupted, whose device is somebody else's by now.
-    states.purge("b-taken").await.unwrap();
-    for stream in ["STREAMS_REC_b-taken", "STREAMS_BUFFER_b"] {
-        fixture.js.delete_stream(stream).await.unwrap();
+    // Starts that were interrupted, whose device or stream is somebody else's by now.
+    for session in ["b-taken", "c-foreign"] {
+        states.purge(session).await.unwrap();
+        fixture.js.delete_stream(&format!("STREAMS_REC_{session}")).await.unwrap();
     }
-    let own = StreamConfig { subjects: vec!["t.monitor.b".to_owned()], ..StreamConfig::named("MINE") };
-    fixture.js.create_stream(&own).await.unwrap();
+    fixture.js.delete_stream("STREAMS_BUFFER_b").await.unwrap();
+    for (stream, subject) in [("MINE", "t.monitor.b"), ("STREAMS_REC_c-foreign", "mine")] {
+        let own = StreamConfig { subjects: vec![subject.to_owned()], ..StreamConfig::named(stream) };
+        fixture.js.create_stream(&own).await.unwrap();
+    }
     fixture.services = Some(services(&fixture.server, config().await).await);
-    fixture.publish("c", 0..5).await;
+    fixture.publish("d", 0..5).await;
     eventually("the last one is looked after", || async {
-        let row: RecordState = serde_json::from_slice(&states.get("c").await.unwrap()?).unwrap();
+        let row: RecordState = serde_json::from_slice(&states.get("d").await.unwrap()?).unwrap();
         (row.message_count == 5).then_some(())
     })
     .await;
     // What is recorded by the one that nobody can read is stored, and nobody waits for it in vain.
     let (status, answer) = fixture.http("POST", "/monitor/a", r#"[{"type":"t","data":1}]"#).await;
     assert_eq!((status, &answer["durability"]), (200, &json!("memory")), "{answer}");
-    fixture.done(json!({"action": "delete", "session_id": "b-taken"})).await;
+    // The one that cannot be finished was never told of, and holds up no event of its device.
+    let sessions = Bucket::open(&fixture.js, "t_session").await.unwrap();
+    eventually("the start is taken back", || async {
+        sessions.get("b-taken").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let (status, answer) = fixture.http("POST", "/monitor/b", r#"[{"type":"t"}]"#).await;
+    assert_eq!(status, 200, "{answer}");
+    fixture.done(json!({"action": "delete", "session_id": "c-foreign"})).await;
+    assert!(fixture.js.find_stream("STREAMS_REC_c-foreign").await.unwrap().is_some(), "it is somebody's own");
     let refused = fixture.ask(json!({"action": "delete", "session_id": "a-unreadable"})).await;
     assert!(!refused.ok && refused.message.contains("row \"a-unreadable\""), "{refused:?}");
 }

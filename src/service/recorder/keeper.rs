@@ -192,8 +192,14 @@ async fn resume_start(shared: &Arc<Shared>, session: &Session) -> Result<(), Rec
     tracing::info!(session = %session.session_id, "finishing the start of a recording");
     match &session.device_id {
         Some(device) if !start::has_stream(shared, &session).await? => {
-            let session = begin_later(shared, session.clone(), device).await?;
-            start::finish(shared, &session).await?;
+            if let Err(error) = begin_later(shared, &session, device).await {
+                if error.of_server().is_some() {
+                    return Err(error);
+                }
+                // Nobody was told of it and nothing is recorded yet.
+                tracing::warn!(session = %session.session_id, %error, "a start that cannot be finished is taken back");
+                start::undo(shared, &session).await?;
+            }
         }
         _ => start::write_state(shared, &session, State::Running).await?,
     }
@@ -217,19 +223,19 @@ async fn resume_ended(shared: &Shared, session: &Session) -> Result<(), RecordEr
 }
 
 /// A start that nobody was told of begins with what the buffer still has: one in memory may have restarted meanwhile.
-async fn begin_later(shared: &Shared, session: Session, device: &Id) -> Result<Session, RecordError> {
+async fn begin_later(shared: &Shared, session: &Session, device: &Id) -> Result<(), RecordError> {
     let buffer = shared.buffers.for_recording(device).await?;
     let first = buffer.state.first_seq;
-    if first <= session.start_sequence {
-        return Ok(session);
-    }
-    let key = session.session_id.key();
-    let changed = shared.sessions.sessions().modify(&key, |row| {
+    let change = |row: &mut Session| {
+        let later = row.start_sequence < first;
         row.start_sequence = row.start_sequence.max(first);
         row.first_live_sequence = row.first_live_sequence.max(first);
-        true
-    });
-    Ok(changed.await?.unwrap_or(session))
+        later
+    };
+    if let Some(session) = shared.sessions.sessions().modify(&session.session_id.key(), change).await? {
+        start::finish(shared, &session).await?;
+    }
+    Ok(())
 }
 
 /// Writes how far a running session is, when that has changed.

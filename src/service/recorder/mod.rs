@@ -302,7 +302,7 @@ impl Recorder {
         let active = match sessions.states().get(&session.key()).await? {
             Some((state, _)) => state.state.is_active().then(|| state.state.as_str()),
             None if row.end.is_some() || row.controller == self.shared.instance => None,
-            // One that nobody is at any more cannot be finished, or it soon would be.
+            // One that nobody is at any more is not finished, or it soon would be.
             None => keeper::is_alive(&self.shared, &row.controller).await.then_some("starting"),
         };
         if let Some(state) = active {
@@ -312,7 +312,7 @@ impl Recorder {
             sessions.sessions().all().into_iter().filter(|child| child.is_child_of(session)).collect();
         family.push(row);
         for member in &family {
-            if !member.stream.is_empty() {
+            if start::has_stream(&self.shared, member).await? {
                 self.shared.jetstream.delete_stream(&member.stream).await?;
             }
             self.forget_replays(&member.session_id).await?;
