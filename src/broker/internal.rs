@@ -30,6 +30,10 @@ pub trait InternalSink: Send + Sync {
     /// A message, in the publisher's order. `Bytes` of a client's message are slices of what was read from its socket and
     /// keep that (usually 64 KiB) alive: copy what stays long.
     fn push(&self, message: InternalMessage);
+    /// Whether it counts as interest in a subject, as a client's subscription does: a stream that captures it.
+    fn is_interest(&self) -> bool {
+        false
+    }
     /// After the messages of one read chunk of a connection, or after each message made by the server.
     fn flush(&self) {}
 }

@@ -90,47 +90,46 @@ impl Broker {
         }))
     }
 
-    /// Whether a client's subscription, plain or in a queue group, matches `subject`.
+    /// Whether a client's subscription, plain or in a queue group, or a stream's matches `subject`.
     #[must_use]
     pub fn has_interest(&self, subject: &[u8]) -> bool {
-        self.any_client(subject, |_| true)
+        self.any(subject, |target| match target {
+            Target::Client(subscription) => !subscription.is_closed(),
+            Target::Internal(internal) => internal.sink.is_interest(),
+        })
     }
 
     /// Whether a client is subscribed to `subject` itself, alone or in the queue group `queue`; a wildcard that matches does
     /// not count.
     #[must_use]
     pub fn has_literal_interest(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
-        self.any_client(subject, |subscription| {
-            *subscription.filter == *subject && subscription.queue.as_deref() == queue
+        self.any(subject, |target| match target {
+            Target::Client(subscription) => {
+                let is_literal = *subscription.filter == *subject && subscription.queue.as_deref() == queue;
+                is_literal && !subscription.is_closed()
+            }
+            Target::Internal(_) => false,
         })
     }
 
     /// Whether a part of the server listens on `subject`.
     #[must_use]
     pub fn is_served(&self, subject: &[u8]) -> bool {
-        let mut found = false;
-        self.sublist().visit(subject, |members| {
-            found = members.plain.iter().any(|(_, target)| matches!(target, Target::Internal(_)));
-            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        found
+        self.any(subject, |target| matches!(target, Target::Internal(_)))
     }
 
-    fn any_client(&self, subject: &[u8], wanted: impl Fn(&Subscription) -> bool) -> bool {
+    fn any(&self, subject: &[u8], wanted: impl Fn(&Target) -> bool) -> bool {
         let mut found = false;
         self.sublist().visit(subject, |members| {
             let queued = members.queues.iter().flat_map(|(_, group)| group);
-            found = members.plain.iter().chain(queued).any(|(_, target)| match target {
-                Target::Client(subscription) => !subscription.is_closed() && wanted(subscription),
-                Target::Internal(_) => false,
-            });
+            found = members.plain.iter().chain(queued).any(|(_, target)| wanted(target));
             if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         found
     }
 
     /// Lets `sink` listen on `filter`, a valid subject filter. Internal subscribers count as takers of a message (no 503 is
-    /// sent), not as interest.
+    /// sent), and as interest where the sink says so.
     pub fn subscribe_internal(&self, filter: &[u8], sink: Arc<dyn InternalSink>) -> InternalSub {
         let id = self.insert(filter, None, |_| Target::Internal(Arc::new(InternalSubscription { sink })));
         InternalSub { broker: self.clone(), id, filter: filter.into() }

@@ -62,6 +62,25 @@ async fn s1_020_ack_none_with_max_deliver_1_delivers_once() {
     assert_eq!(info["ack_floor"]["stream_seq"], 10);
 }
 
+/// A dead-letter stream: nobody but the stream listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_captures_advisories_by_itself() {
+    let server = Server::broker().start().await;
+    let client = server.connect().await;
+    let subjects = ["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"];
+    api(&client, "STREAM.CREATE.DLQ", &json!({"name": "DLQ", "subjects": subjects})).await;
+    stream_of(&client, 1).await;
+    let config =
+        json!({"durable_name": "C", "ack_policy": "explicit", "ack_wait": SECOND / 5, "max_deliver": 1});
+    create_consumer(&client, "S", config).await;
+    assert_eq!(fetch(&client, "S", "C", 1).await.messages.len(), 1);
+    eventually("the advisory is kept", || async {
+        let info = succeeded(api(&client, "STREAM.INFO.DLQ", &json!({})).await);
+        (info["state"]["messages"] == 1).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_021_explicit_acks_redeliver_up_to_max_deliver() {
     let server = Server::broker().start().await;

@@ -43,6 +43,10 @@ impl InternalSink for Sink {
         self.inbox.push_bounded(Input::Message { tag: self.tag, subject, reply, headers, payload }, bytes);
     }
 
+    fn is_interest(&self) -> bool {
+        matches!(self.tag, Tag::Stream(_))
+    }
+
     fn flush(&self) {
         self.inbox.wake();
     }

@@ -3,6 +3,7 @@
 //! Removals by limits are evictions: they follow from the configuration and the clock, so they force no write; they go with
 //! the next chunk, and a restart applies again what did not.
 
+use weir_protocol::jetstream::stream::DiscardPolicy;
 use weir_storage::{LogState, Store};
 
 use super::{Removal, Stream};
@@ -72,9 +73,14 @@ impl Stream {
         }
     }
 
+    /// With discard policy new nothing leaves for a new message, nor for a limit that was lowered.
+    fn discards_old(&self) -> bool {
+        self.config.discard == DiscardPolicy::Old
+    }
+
     fn enforce_count(&mut self, context: &mut Context<'_>) {
         let Ok(max) = u64::try_from(self.config.max_msgs) else { return };
-        if max == 0 {
+        if max == 0 || !self.discards_old() {
             return;
         }
         self.evict_front(context, |state| state.messages > max);
@@ -82,7 +88,7 @@ impl Stream {
 
     fn enforce_bytes(&mut self, context: &mut Context<'_>) {
         let Ok(max) = u64::try_from(self.config.max_bytes) else { return };
-        if max == 0 {
+        if max == 0 || !self.discards_old() {
             return;
         }
         self.evict_front(context, |state| state.bytes > max);

@@ -80,6 +80,11 @@ impl Contact {
         self.stopped = None;
     }
 
+    /// Whether it did not fail in this way before.
+    fn fails_anew(&self, error: &ApiError) -> bool {
+        self.stopped.as_ref().is_none_or(|(_, before)| before != error)
+    }
+
     fn failed(&mut self, now: i64, error: ApiError) {
         self.stopped = Some((now.saturating_add(RETRY), error));
     }
@@ -99,7 +104,11 @@ impl Contact {
             external: config.external.clone(),
             lag: if self.last.is_some() { lag } else { 0 },
             active,
-            error: self.stopped.as_ref().map(|(_, error)| error.clone()),
+            error: match &self.stopped {
+                Some((_, error)) => Some(error.clone()),
+                None if origin_is_there => None,
+                None => Some(error::STREAM_NOT_FOUND.error()),
+            },
             filter_subject: config.filter_subject.clone(),
             subject_transforms: config.subject_transforms.clone(),
         }
@@ -137,13 +146,13 @@ fn wants(filter: &str, each: &[u8]) -> bool {
 
 /// The sequence a copy starts with.
 fn start_seq(config: &StreamSource, origin: &Stream, context: &Context<'_>) -> Result<u64, ApiError> {
-    let state = origin.state(context.store);
+    let after_all = origin.state(context.store).last_seq + 1;
     match config.opt_start_time.and_then(|time| time.nanos()) {
-        Some(time) => {
+        Some(time) if config.opt_start_seq == 0 => {
             let found = origin.seek_time(time, context.store).map_err(|error| unreadable(&error))?;
-            Ok(found.unwrap_or(state.last_seq + 1))
+            Ok(found.unwrap_or(after_all))
         }
-        None => Ok(config.opt_start_seq.max(1)),
+        _ => Ok(config.opt_start_seq.clamp(1, after_all)),
     }
 }
 
@@ -179,7 +188,9 @@ impl Stream {
                     progress
                 }
                 Err(error) => {
-                    tracing::warn!(mirror = %self.config.name, origin = %config.name, %error, "mirror waits");
+                    if mirror.contact.fails_anew(&error) {
+                        tracing::warn!(mirror = %self.config.name, origin = %config.name, %error, "mirror waits");
+                    }
                     mirror.contact.failed(context.now, error);
                     Progress::Done
                 }
@@ -275,6 +286,7 @@ impl Stream {
     fn mirror_record(&mut self, record: &Record, context: &mut Context<'_>) -> Result<(), ApiError> {
         let headers = without_steering(&record.headers);
         let Record { seq, time, subject, payload, .. } = record;
+        self.admits_copy(Incoming { subject, headers: &headers, payload, sourced: true }, context)?;
         let appended = context.store.append(self.log, *seq, *time, subject, &headers, payload);
         appended.map_err(|error| store_failed(&error))?;
         for consumer in self.consumers.values_mut() {

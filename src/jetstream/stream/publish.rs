@@ -31,6 +31,13 @@ pub(in crate::jetstream) struct Incoming<'a> {
     pub(in crate::jetstream) sourced: bool,
 }
 
+impl Incoming<'_> {
+    /// What `max_msg_size` counts.
+    fn size(&self) -> usize {
+        self.headers.len() + self.payload.len()
+    }
+}
+
 /// Why a message did not enter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::jetstream) enum Refusal {
@@ -77,8 +84,13 @@ impl Stream {
         payload: &Bytes,
         context: &mut Context<'_>,
     ) {
-        let stripped;
+        let (without_status, stripped);
         let mut headers = headers;
+        if header::status(headers).is_some() {
+            // Who reads it from the stream would take it for an answer of the server's.
+            without_status = header::strip_status(headers);
+            headers = &without_status;
+        }
         if !headers.is_empty() && header::get(headers, names::REQUEST_INFO).is_some() {
             stripped = header::remove(headers, names::REQUEST_INFO);
             headers = &stripped;
@@ -113,7 +125,7 @@ impl Stream {
         message: Incoming<'_>,
         context: &mut Context<'_>,
     ) -> Result<u64, Refusal> {
-        let size = message.headers.len() + message.payload.len();
+        let size = message.size();
         let is_file = self.config.storage == StorageType::File;
         if is_file && 30 + message.subject.len() + size > RECORD_MAX {
             return Err(error::STREAM_STORE_FAILED.with("message too large").into());
@@ -122,9 +134,7 @@ impl Stream {
             return Err(error::STREAM_SEALED.into());
         }
         let steering = self.check_headers(message, context)?;
-        if usize::try_from(self.config.max_msg_size).is_ok_and(|max| size > max) {
-            return Err(error::STREAM_MESSAGE_EXCEEDS_MAXIMUM.into());
-        }
+        self.check_size(message)?;
         if message.headers.len() > HEADERS_MAX {
             return Err(error::STREAM_HEADER_EXCEEDS_MAXIMUM.into());
         }
@@ -259,9 +269,7 @@ impl Stream {
         context: &mut Context<'_>,
     ) -> Result<u64, Refusal> {
         let state = self.state(context.store);
-        if self.config.discard == DiscardPolicy::New {
-            self.check_room(message, steering, &state, context)?;
-        }
+        self.check_room(message, steering.rollup.is_some(), &state, context)?;
         let seq = state.last_seq + 1;
         let time = context.now.max(state.last_time);
         let rollup = steering.rollup.filter(|_| self.config.allow_rollup_hdrs && !self.config.deny_purge);
@@ -323,14 +331,36 @@ impl Stream {
         }
     }
 
+    /// Whether a mirror takes what its origin has.
+    pub(super) fn admits_copy(&self, message: Incoming<'_>, context: &Context<'_>) -> Result<(), ApiError> {
+        let checked = self
+            .check_size(message)
+            .map_err(Refusal::from)
+            .and_then(|()| self.check_room(message, false, &self.state(context.store), context));
+        match checked {
+            Err(Refusal::Error(error)) => Err(error),
+            Ok(()) | Err(Refusal::Duplicate(_)) => Ok(()),
+        }
+    }
+
+    fn check_size(&self, message: Incoming<'_>) -> Result<(), ApiError> {
+        if usize::try_from(self.config.max_msg_size).is_ok_and(|max| message.size() > max) {
+            return Err(error::STREAM_MESSAGE_EXCEEDS_MAXIMUM.error());
+        }
+        Ok(())
+    }
+
     /// Whether discard policy new lets the message in: a stream that is full takes only what replaces its like.
     fn check_room(
         &self,
         message: Incoming<'_>,
-        steering: &Steering<'_>,
+        is_rollup: bool,
         state: &weir_storage::LogState,
         context: &Context<'_>,
     ) -> Result<(), Refusal> {
+        if self.config.discard != DiscardPolicy::New {
+            return Ok(());
+        }
         let full = |text: &str| Refusal::Error(error::STREAM_STORE_FAILED.with(text));
         let replaced = match u64::try_from(self.config.max_msgs_per_subject) {
             Ok(max) if max > 0 => {
@@ -338,7 +368,7 @@ impl Stream {
             }
             _ => None,
         };
-        if replaced.is_some() && self.config.discard_new_per_subject && steering.rollup.is_none() {
+        if replaced.is_some() && self.config.discard_new_per_subject && !is_rollup {
             return Err(full("maximum messages per subject exceeded"));
         }
         if u64::try_from(self.config.max_msgs).is_ok_and(|max| max > 0 && state.messages >= max)

@@ -13,7 +13,10 @@ fn a_mirror_keeps_sequences_times_and_gaps() {
     let mut world = World::new();
     world.create(r#"{"name":"M","mirror":{"name":"O"}}"#);
     let info = world.ask("$JS.API.STREAM.INFO.M", "");
-    assert!(info.contains(r#""mirror":{"name":"O","lag":0,"active":-1}"#), "{info}");
+    assert!(
+        info.contains(r#""mirror":{"name":"O","lag":0,"active":-1,"error":{"code":404,"err_code":10059"#),
+        "{info}"
+    );
     world.create(r#"{"name":"O","subjects":["o.>"]}"#);
     fill(&mut world, "o.1", 3);
     world.advance(SECOND);
@@ -45,8 +48,46 @@ fn a_mirror_starts_where_it_is_told() {
     assert_eq!(world.numbers("S"), (2, 3, 4));
     assert_eq!(world.numbers("T"), (3, 2, 4));
     assert_eq!(world.numbers("U"), (0, 5, 4));
+    // Beyond the end is at the end, and the sequence goes before the time.
+    world.create(r#"{"name":"V","mirror":{"name":"O","opt_start_seq":100}}"#);
+    world.create(
+        r#"{"name":"W","mirror":{"name":"O","opt_start_seq":4,"opt_start_time":"2024-01-01T00:00:01Z"}}"#,
+    );
+    world.create(r#"{"name":"X","subjects":["x"],"sources":[{"name":"O","opt_start_seq":100}]}"#);
+    assert_eq!((world.numbers("V"), world.numbers("W")), ((0, 5, 4), (1, 4, 4)));
     fill(&mut world, "o.1", 1);
-    assert_eq!(world.numbers("U"), (1, 5, 5));
+    assert_eq!((world.numbers("U"), world.numbers("V")), ((1, 5, 5), (1, 5, 5)));
+    assert_eq!(world.numbers("X"), (1, 1, 1));
+}
+
+#[test]
+fn a_mirror_that_is_full_takes_no_more() {
+    let mut world = World::new();
+    world.create(r#"{"name":"O","subjects":["o.>"]}"#);
+    fill(&mut world, "o.1", 5);
+    for (config, taken) in [
+        (r#""discard":"new","max_msgs":2"#, 2),
+        (r#""discard":"new","max_bytes":100"#, 2),
+        (r#""discard":"new","discard_new_per_subject":true,"max_msgs_per_subject":3"#, 3),
+        (r#""max_msg_size":1"#, 5),
+        (r#""max_msgs":2"#, 2),
+    ] {
+        world.create(&format!(r#"{{"name":"M","mirror":{{"name":"O"}},{config}}}"#));
+        let first = if config == r#""max_msgs":2"# { 4 } else { 1 };
+        assert_eq!(world.numbers("M"), (taken, first, first + taken - 1), "{config}");
+        let info = world.ask("$JS.API.STREAM.INFO.M", "");
+        assert_eq!(info.contains("10077"), config.contains("new"), "{info}");
+        world.ask("$JS.API.STREAM.DELETE.M", "");
+    }
+    world.publish("o.1", "longer");
+    world.create(r#"{"name":"M","mirror":{"name":"O"},"max_msg_size":1}"#);
+    assert_eq!(world.numbers("M"), (5, 1, 5));
+    assert!(world.ask("$JS.API.STREAM.INFO.M", "").contains("10054"));
+    // Room is made, and it goes on.
+    world.create(r#"{"name":"N","mirror":{"name":"O"},"discard":"new","max_msgs":2}"#);
+    world.ask("$JS.API.STREAM.MSG.DELETE.N", r#"{"seq":1}"#);
+    world.advance(2 * SECOND);
+    assert_eq!(world.numbers("N"), (2, 2, 3));
 }
 
 #[test]

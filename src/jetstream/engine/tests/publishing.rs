@@ -366,3 +366,46 @@ fn what_is_older_than_the_window_goes_without_a_look_at_ids() {
         assert_eq!(answer, r#"{"stream":"A","seq":2,"duplicate": true}"#, "{subject} {body}");
     }
 }
+
+#[test]
+fn a_lowered_limit_takes_nothing_from_a_stream_that_discards_new() {
+    let mut world = World::new();
+    let config = |limits: &str| format!(r#"{{"name":"S","subjects":["s"],"discard":"new",{limits}}}"#);
+    world.create(&config(r#""max_msgs":10,"max_bytes":10000"#));
+    for number in 0..8 {
+        world.publish("s", &number.to_string());
+    }
+    for limits in [r#""max_msgs":3,"max_bytes":10000"#, r#""max_msgs":10,"max_bytes":100"#] {
+        let updated = world.ask("$JS.API.STREAM.UPDATE.S", &config(limits));
+        assert!(!updated.contains("error"), "{updated}");
+        assert_eq!(world.numbers("S"), (8, 1, 8), "{limits}");
+        assert!(world.publish("s", "8").contains("10077"), "{limits}");
+        world.restart();
+        assert_eq!(world.numbers("S"), (8, 1, 8), "{limits}");
+    }
+}
+
+#[test]
+fn a_status_of_a_publisher_is_not_stored() {
+    let mut world = World::new();
+    world.create(r#"{"name":"S","subjects":["s"]}"#);
+    let log = world.stream("S").log;
+    for (seq, (published, stored)) in (1..).zip([
+        ("NATS/1.0 503\r\n\r\n", ""),
+        ("NATS/1.0 200 OK\r\nA: 1\r\n\r\n", "NATS/1.0\r\nA: 1\r\n\r\n"),
+        ("NATS/1.0\r\nA: 1\r\n\r\n", "NATS/1.0\r\nA: 1\r\n\r\n"),
+    ]) {
+        let tag = world.heard.iter().find(|(filter, _)| filter == "s").expect("heard").1;
+        let input = Input::Message {
+            tag,
+            subject: Bytes::from("s"),
+            reply: Bytes::new(),
+            headers: Bytes::from(published),
+            payload: Bytes::new(),
+        };
+        world.engine.handle(world.now, input, world.store.as_mut().expect("it runs"), &world.interest);
+        world.settle();
+        let record = world.store().get(log, seq).expect("readable").expect("stored");
+        assert_eq!(String::from_utf8_lossy(&record.headers), stored);
+    }
+}

@@ -142,6 +142,9 @@ impl Stream {
     }
 
     fn enforce_totals(&mut self) {
+        if self.limits.discard_new {
+            return;
+        }
         let max_msgs = usize::try_from(self.limits.max_msgs).unwrap_or(0);
         while max_msgs > 0 && self.messages.len() > max_msgs {
             let oldest = self.messages[0].seq;
