@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, SubscriberBuilder};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::failure::{Failure, Outcome};
@@ -64,7 +65,7 @@ pub(crate) fn start(log: &Log, clock: SharedClock) -> Outcome {
         (false, false) => Level::INFO,
     };
     let form = Form { clock, process: std::process::id() };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).event_format(form);
+    let builder = builder(form, level);
     let started = match &log.file {
         Some(path) => builder.with_writer(Mutex::new(open(path)?)).try_init(),
         None => builder.with_writer(io::stderr).try_init(),
@@ -78,9 +79,18 @@ pub(crate) fn start(log: &Log, clock: SharedClock) -> Outcome {
 /// When a log was started already.
 pub(crate) fn start_quiet(clock: SharedClock) -> Outcome {
     let form = Form { clock, process: std::process::id() };
-    let builder = tracing_subscriber::fmt().with_max_level(Level::WARN).with_ansi(false).event_format(form);
-    let started = builder.with_writer(io::stderr).try_init();
+    let started = builder(form, Level::WARN).with_writer(io::stderr).try_init();
     started.map_err(|error| Failure::new(format!("the log cannot start: {error}")))
+}
+
+fn builder(form: Form, level: Level) -> SubscriberBuilder<DefaultFields, Form, LevelFilter> {
+    // A line that cannot be written is lost. To say so on a standard error that nobody reads any more would panic, in whatever
+    // thread had something to tell.
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .event_format(form)
 }
 
 fn open(path: &Path) -> Outcome<File> {

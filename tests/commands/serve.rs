@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::capture::{
     control_on, controlled, ingest, numbers, recorded, recorded_count, recording, row, start_recording,
@@ -54,6 +55,38 @@ async fn s0_007_sigterm_ends_recordings_with_their_final_count() {
     assert_eq!(state["message_count"], 10, "{state}");
     assert_eq!(numbers(&recorded(&client, "s").await), (1..=10).collect::<Vec<_>>());
     assert!(stream_info(&client, &recording("s")).await["config"]["mirror"].is_null());
+}
+
+/// What reads the log may end before the server does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let store = tempfile::tempdir().expect("a folder");
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["serve", "--port", "-1", "--http", "127.0.0.1:0", "--debug", "--store"])
+        .arg(store.path())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut address = None;
+    while let Some(line) = lines.next_line().await.expect("readable") {
+        address = line.split("Listening for client connections on ").nth(1).map(str::to_owned).or(address);
+        if line.contains("Server is ready") {
+            break;
+        }
+    }
+    drop(lines);
+    // Connections are logged with --debug, a stream warns of nothing; an end is logged always.
+    let client = async_nats::connect(address.expect("an address")).await.expect("it listens");
+    let made =
+        crate::support::api(&client, "STREAM.CREATE.S", &json!({"name": "S", "subjects": ["s"]})).await;
+    assert_eq!(made["config"]["name"], "S", "{made}");
+    let pid = child.id().expect("it runs").to_string();
+    let killed = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await;
+    assert!(killed.expect("kill runs").success());
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").expect("a status");
+    assert_eq!(status.code(), Some(0), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
