@@ -18,6 +18,14 @@ async fn until_stopped(fixture: &Fixture, session: &str) -> RecordState {
     .await
 }
 
+/// Changes a session's state as another process, or a crash, would have left it.
+async fn rewrite_state(fixture: &Fixture, session: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
+    let mut row = serde_json::from_slice(&states.get(session).await.unwrap().unwrap()).unwrap();
+    change(&mut row);
+    states.put(session, row.to_string().into()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_shutdown_ends_the_recordings_with_their_final_counts() {
     let mut fixture = Fixture::start().await;
@@ -52,16 +60,15 @@ async fn an_end_that_was_interrupted_at_any_step_is_finished() {
         fixture.publish("dev-1", 0..8).await;
         fixture.until_count("STREAMS_REC_s1", 8).await;
         drop(fixture.services.take());
-        let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
-        let mut row: serde_json::Value =
-            serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
         let now = fixture.js.stream_info("STREAMS_BUFFER_dev-1").await.unwrap().ts.unwrap();
-        row["state"] = json!(state);
-        row["stop_at"] = json!(weir_protocol::time::format_rfc3339(now));
-        if let Some(sequence) = sequence {
-            row["stop_sequence"] = json!(sequence);
-        }
-        states.put("s1", row.to_string().into()).await.unwrap();
+        rewrite_state(&fixture, "s1", |row| {
+            row["state"] = json!(state);
+            row["stop_at"] = json!(weir_protocol::time::format_rfc3339(now));
+            if let Some(sequence) = sequence {
+                row["stop_sequence"] = json!(sequence);
+            }
+        })
+        .await;
         fixture.publish("dev-1", 8..20).await;
         fixture.until_count("STREAMS_REC_s1", 20).await;
         fixture.services = Some(services(&fixture.server, config().await).await);
@@ -79,11 +86,10 @@ async fn an_end_whose_moment_was_not_written_down_is_finished() {
     fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
     fixture.publish("dev-1", 0..8).await;
     drop(fixture.services.take());
-    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
-    let mut row: serde_json::Value =
-        serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
-    row["state"] = json!("stopping");
-    states.put("s1", row.to_string().into()).await.unwrap();
+    rewrite_state(&fixture, "s1", |row| {
+        row["state"] = json!("stopping");
+    })
+    .await;
     fixture.services = Some(services(&fixture.server, config().await).await);
     let row = until_stopped(&fixture, "s1").await;
     assert_eq!((row.message_count, row.stop_sequence, &row.reason), (8, Some(8), &None));
@@ -158,12 +164,11 @@ async fn an_end_is_where_it_was_asked_for_although_the_buffer_was_lost_since() {
     fixture.until_count("STREAMS_REC_s1", 8).await;
     // The stop was written down; then server and services went, and the buffer in memory with them.
     drop(fixture.services.take());
-    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
-    let mut row: serde_json::Value =
-        serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
-    row["state"] = json!("stopping");
-    row["stop_at"] = json!(weir_protocol::time::format_rfc3339(stop_at));
-    states.put("s1", row.to_string().into()).await.unwrap();
+    rewrite_state(&fixture, "s1", |row| {
+        row["state"] = json!("stopping");
+        row["stop_at"] = json!(weir_protocol::time::format_rfc3339(stop_at));
+    })
+    .await;
     let purge = Purge::default();
     fixture.js.purge_stream("STREAMS_BUFFER_dev-1", &purge).await.unwrap();
     fixture.services = Some(services(&fixture.server, config().await).await);
@@ -303,13 +308,12 @@ async fn a_stop_at_once_stays_one_although_it_was_interrupted() {
     fixture.publish("dev-1", 0..8).await;
     fixture.until_count("STREAMS_REC_s1", 8).await;
     drop(fixture.services.take());
-    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
-    let mut row: serde_json::Value =
-        serde_json::from_slice(&states.get("s1").await.unwrap().unwrap()).unwrap();
     let asked = fixture.js.stream_info("STREAMS_BUFFER_dev-1").await.unwrap().ts.unwrap();
-    row["state"] = json!("stopping");
-    row["stop_asked_for"] = json!(weir_protocol::time::format_rfc3339(asked));
-    states.put("s1", row.to_string().into()).await.unwrap();
+    rewrite_state(&fixture, "s1", |row| {
+        row["state"] = json!("stopping");
+        row["stop_asked_for"] = json!(weir_protocol::time::format_rfc3339(asked));
+    })
+    .await;
     fixture.publish("dev-1", 8..9).await;
     fixture.until_count("STREAMS_REC_s1", 9).await;
     fixture.services = Some(services(&fixture.server, config().await).await);
@@ -325,11 +329,10 @@ async fn a_recording_that_was_opened_as_the_one_of_all_devices_ended_ends_too() 
     fixture.done(json!({"action": "start", "session_id": "all"})).await;
     assert_eq!(fixture.http("POST", "/monitor/a", r#"[{"type":"t"}]"#).await.0, 200);
     drop(fixture.services.take());
-    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
-    let mut row: serde_json::Value =
-        serde_json::from_slice(&states.get("all").await.unwrap().unwrap()).unwrap();
-    row["state"] = json!("stopped");
-    states.put("all", row.to_string().into()).await.unwrap();
+    rewrite_state(&fixture, "all", |row| {
+        row["state"] = json!("stopped");
+    })
+    .await;
     fixture.services = Some(services(&fixture.server, config().await).await);
     assert_eq!(until_stopped(&fixture, "all-a").await.message_count, 1);
 }
