@@ -91,7 +91,7 @@ fn rewrite_serve(rest: Vec<OsString>, result: &mut Vec<OsString>) {
             return;
         }
         let Some((word, value)) = argument.to_str().and_then(known) else {
-            result.push(argument);
+            result.push(if is_unknown_word(&argument) { dashed(argument) } else { argument });
             continue;
         };
         for flag in word.becomes {
@@ -120,6 +120,19 @@ fn known(argument: &str) -> Option<(&'static Word, Option<&str>)> {
     WORDS.iter().find(|word| word.name == name).map(|word| (word, value))
 }
 
+/// Whether clap would read a word behind one dash as a letter and its value: `-logtime` as `-l ogtime`.
+fn is_unknown_word(argument: &OsString) -> bool {
+    let bytes = argument.as_encoded_bytes();
+    matches!(bytes, [b'-', first, second, ..] if first.is_ascii_alphabetic() && second.is_ascii_alphabetic())
+}
+
+/// With one dash more, so that clap refuses it by its name.
+fn dashed(argument: OsString) -> OsString {
+    let mut dashed = OsString::from("-");
+    dashed.push(argument);
+    dashed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +153,7 @@ mod tests {
         check("weir serve --http :0 -D", "weir serve --http :0 --debug");
         check("weir serve -sl ldm=1", "weir serve --signal=ldm=1");
         check("weir serve -p", "weir serve --port");
+        check("weir serve -logtime=false -lfile -p4222", "weir serve --logtime=false --lfile -p4222");
     }
 
     #[test]
