@@ -1,19 +1,24 @@
 //! Names an input on which a target does not end.
 //!
-//! Before each run its input is copied, some hundred bytes in memory; a thread looks now and then how long the run takes. It can
-//! name the input and keep it, but only the end of the process ends the run.
+//! Before each run its input is copied, some hundred bytes in memory; a thread looks now and then whether the run goes on. It can
+//! name the input and keep it, but only the end of the process ends the run. Looks are counted, not time: a process that was
+//! stopped for a while has not hung.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The longest that a target may take for one input, on a slow and busy machine.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
-/// The run that is under way: since when, and on what.
+/// How often a run is looked at in the longest span.
+const LOOKS: u32 = 4;
+
+/// The run that is under way.
 #[derive(Default)]
 struct Run {
-    since: Option<Instant>,
+    /// How often it was looked at; `None` without a run.
+    looks: Option<u32>,
     bytes: Vec<u8>,
 }
 
@@ -35,34 +40,34 @@ impl Watch {
     }
 
     /// A run on these bytes begins.
-    #[expect(clippy::disallowed_methods, reason = "a hang is one in real time")]
     pub fn begin(&self, bytes: &[u8]) {
         let mut run = lock(&self.run);
         run.bytes.clear();
         run.bytes.extend_from_slice(bytes);
-        run.since = Some(Instant::now());
+        run.looks = Some(0);
     }
 
     /// It has ended.
     pub fn end(&self) {
-        lock(&self.run).since = None;
+        lock(&self.run).looks = None;
     }
 }
 
-/// Looks four times in the longest span until nobody is left to be watched.
+/// Looks until nobody is left to be watched.
 fn look(watched: &Weak<Mutex<Run>>, longest: Duration, tell: impl Fn(&[u8])) {
     while let Some(run) = watched.upgrade() {
         let mut run = lock(&run);
-        let is_late = run.since.is_some_and(|since| since.elapsed() > longest);
+        run.looks = run.looks.map(|looks| looks + 1);
+        let is_late = run.looks.is_some_and(|looks| looks > LOOKS);
         if is_late {
-            run.since = None;
+            run.looks = None;
         }
         let late = is_late.then(|| run.bytes.clone());
         drop(run);
         if let Some(bytes) = late {
             tell(&bytes);
         }
-        std::thread::sleep(longest / 4);
+        std::thread::sleep(longest / LOOKS);
     }
 }
 
