@@ -5,7 +5,7 @@
 //! known here as well: SIGINT, SIGTERM and SIGHUP stop the processes, remove the rest and end with 128 plus the signal's
 //! number. Against SIGKILL there is no help.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus};
@@ -14,17 +14,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::{process, remark, stream};
+use crate::{process, remark};
 
 static HELD: Mutex<Held> =
-    Mutex::new(Held { children: BTreeMap::new(), folder: None, streams: BTreeSet::new() });
+    Mutex::new(Held { children: BTreeMap::new(), folder: None, streams: BTreeMap::new() });
 
 struct Held {
     /// By process id, which is nobody else's until the process has been waited for.
     children: BTreeMap<u32, Child>,
     folder: Option<PathBuf>,
-    /// Servers that go on without us and have our stream.
-    streams: BTreeSet<SocketAddr>,
+    /// Servers that go on without us and have our stream, and what removes it.
+    streams: BTreeMap<SocketAddr, fn(SocketAddr)>,
 }
 
 fn held() -> MutexGuard<'static, Held> {
@@ -52,8 +52,8 @@ impl Held {
         for child in self.children.values_mut() {
             end(child);
         }
-        for address in &self.streams {
-            stream::delete(*address);
+        for (address, remove) in &self.streams {
+            remove(*address);
         }
         if let Some(folder) = &self.folder
             && let Err(error) = std::fs::remove_dir_all(folder)
@@ -75,9 +75,9 @@ pub(crate) fn hold_folder(path: PathBuf) {
     held().folder = Some(path);
 }
 
-/// The server has our stream from now on.
-pub(crate) fn hold_stream(address: SocketAddr) {
-    held().streams.insert(address);
+/// The server has our stream from now on, until `remove` removes it.
+pub(crate) fn hold_stream(address: SocketAddr, remove: fn(SocketAddr)) {
+    held().streams.insert(address, remove);
 }
 
 /// The server's stream has been seen to.

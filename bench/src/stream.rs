@@ -76,7 +76,7 @@ pub(crate) fn create(server: &Server) -> Result<Stream, Fault> {
         r#"{{"name":"{STREAM}","subjects":["{SUBJECT}"],"retention":"limits","storage":"file","discard":"old","max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msg_size":-1,"num_replicas":1}}"#
     );
     connection.request(&format!("$JS.API.STREAM.CREATE.{STREAM}"), &config)?;
-    remains_on.inspect(|address| cleanup::hold_stream(*address));
+    remains_on.inspect(|address| cleanup::hold_stream(*address, delete));
     Ok(Stream { remains_on })
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn stored(server: &Server) -> Result<u64, Fault> {
 }
 
 /// Removes the stream from the server at `address`; says so where it cannot.
-pub(crate) fn delete(address: SocketAddr) {
+fn delete(address: SocketAddr) {
     let deleted = Connection::open(address)
         .and_then(|mut connection| connection.request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), ""));
     if let Err(error) = deleted {
