@@ -84,7 +84,7 @@ impl JetStreamError {
         matches!(self, Self::Request(RequestError::NoResponders { .. })) || self.err_code() == Some(10_039)
     }
 
-    /// Asking again may help: there was no answer at all.
+    /// There was no answer at all.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(
@@ -93,6 +93,12 @@ impl JetStreamError {
                 RequestError::Timeout { .. } | RequestError::Disconnected | RequestError::NoResponders { .. }
             )
         )
+    }
+
+    /// Asking again may help: there was no answer, or one that says so (503), such as that of a store that takes nothing now.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.is_unavailable() || matches!(self, Self::Api(ApiError { code: 503, .. }))
     }
 }
 

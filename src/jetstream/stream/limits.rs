@@ -99,7 +99,12 @@ impl Stream {
         for _ in 0..REMOVALS_MAX {
             let state = self.state(context.store);
             let is_due = state.messages > 0 && over(&state) && !self.is_held(&state, context);
-            if !is_due || !self.evict(Removal::First, context) {
+            if !is_due {
+                return;
+            }
+            // Where the first one was gone already, the next is the first now.
+            let is_evicted = self.evict(Removal::First, context);
+            if !is_evicted && self.state(context.store).first_seq == state.first_seq {
                 return;
             }
         }

@@ -127,6 +127,8 @@ async fn keep_one(
     let Some(state) = shared.sessions.states().cached(&key) else {
         return resume_start(shared, session).await;
     };
+    // Also where whoever waited for the start has gone before its end.
+    shared.unfinished_lock().remove(&session.session_id);
     if !state.state.is_active() {
         return Ok(());
     }
@@ -193,7 +195,7 @@ async fn resume_start(shared: &Arc<Shared>, session: &Session) -> Result<(), Rec
     match &session.device_id {
         Some(device) if !start::has_stream(shared, &session).await? => {
             if let Err(error) = begin_later(shared, &session, device).await {
-                if error.of_server().is_some() {
+                if error.of_server().is_some_and(JetStreamError::is_temporary) {
                     return Err(error);
                 }
                 // Nobody was told of it and nothing is recorded yet.

@@ -106,10 +106,9 @@ fn a_limit_goes_on_after_a_read_that_failed() {
         world.publish("s", "y");
         failures += u64::from(world.numbers("S").0 > MAX);
         disk.heal();
-        for _ in 0..3 {
-            world.publish("s", "z");
-        }
-        let last = MAX + before + 4;
+        world.settle();
+        world.publish("s", "z");
+        let last = MAX + before + 2;
         assert_eq!(
             world.numbers("S"),
             (MAX, last - MAX + 1, last),
