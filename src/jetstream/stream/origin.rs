@@ -14,7 +14,7 @@ use weir_protocol::jetstream::stream::{StorageType, StreamSource, StreamSourceIn
 use weir_protocol::{header, subject};
 use weir_storage::{Next, Record, StageError, Store};
 
-use super::publish::{Incoming, Refusal};
+use super::publish::{Incoming, Refusal, store_failed};
 use super::{Removal, Stream, unreadable};
 use crate::jetstream::context::Context;
 
@@ -162,12 +162,8 @@ fn has_room(record: &Record, more: usize, store: &Store) -> Result<bool, ApiErro
     match store.admits(3, size) {
         Ok(()) => Ok(true),
         Err(StageError::TooLong { .. }) if store.staged_bytes() > 0 => Ok(false),
-        Err(error) => Err(store_failed(&error)),
+        Err(error) => Err(store_failed(error)),
     }
-}
-
-fn store_failed(error: &impl std::fmt::Display) -> ApiError {
-    error::STREAM_STORE_FAILED.with(error)
 }
 
 impl Stream {
@@ -209,10 +205,10 @@ impl Stream {
         if context.store.attribute(self.log, MIRROR_KEY).is_none() {
             let start = start_seq(config, origin, context)?;
             if start > self.state(context.store).last_seq + 1 {
-                self.remove(Removal::Purged(start), context).map_err(|error| store_failed(&error))?;
+                self.remove(Removal::Purged(start), context).map_err(store_failed)?;
             }
             let id = origin.log.0.to_le_bytes();
-            context.store.set_attribute(self.log, MIRROR_KEY, &id).map_err(|error| store_failed(&error))?;
+            context.store.set_attribute(self.log, MIRROR_KEY, &id).map_err(store_failed)?;
         }
         let durable = origin.copyable_seq(context.store);
         let filter = config.filter_subject.as_str();
@@ -237,10 +233,10 @@ impl Stream {
                 Next::More(seq) => {
                     records += COPY_RECORDS;
                     next = seq;
-                    context.store.skip_to(self.log, seq - 1).map_err(|error| store_failed(&error))?;
+                    context.store.skip_to(self.log, seq - 1).map_err(store_failed)?;
                 }
                 Next::End => {
-                    context.store.skip_to(self.log, durable).map_err(|error| store_failed(&error))?;
+                    context.store.skip_to(self.log, durable).map_err(store_failed)?;
                     next = durable + 1;
                 }
             }
@@ -288,7 +284,7 @@ impl Stream {
         let Record { seq, time, subject, payload, .. } = record;
         self.admits_copy(Incoming { subject, headers: &headers, payload, sourced: true }, context)?;
         let appended = context.store.append(self.log, *seq, *time, subject, &headers, payload);
-        appended.map_err(|error| store_failed(&error))?;
+        appended.map_err(store_failed)?;
         for consumer in self.consumers.values_mut() {
             consumer.handle_appended(*seq, subject);
         }
@@ -343,7 +339,7 @@ impl Stream {
         let mut value = Vec::with_capacity(12);
         value.extend_from_slice(&origin.to_le_bytes());
         value.extend_from_slice(&next.to_le_bytes());
-        context.store.set_attribute(self.log, &source.key(), &value).map_err(|error| store_failed(&error))
+        context.store.set_attribute(self.log, &source.key(), &value).map_err(store_failed)
     }
 
     /// The position that is kept for a source.

@@ -333,14 +333,8 @@ impl Stream {
 
     /// Whether a mirror takes what its origin has.
     pub(super) fn admits_copy(&self, message: Incoming<'_>, context: &Context<'_>) -> Result<(), ApiError> {
-        let checked = self
-            .check_size(message)
-            .map_err(Refusal::from)
-            .and_then(|()| self.check_room(message, false, &self.state(context.store), context));
-        match checked {
-            Err(Refusal::Error(error)) => Err(error),
-            Ok(()) | Err(Refusal::Duplicate(_)) => Ok(()),
-        }
+        self.check_size(message)?;
+        self.check_room(message, false, &self.state(context.store), context)
     }
 
     fn check_size(&self, message: Incoming<'_>) -> Result<(), ApiError> {
@@ -357,11 +351,10 @@ impl Stream {
         is_rollup: bool,
         state: &weir_storage::LogState,
         context: &Context<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         if self.config.discard != DiscardPolicy::New {
             return Ok(());
         }
-        let full = |text: &str| Refusal::Error(error::STREAM_STORE_FAILED.with(text));
         let replaced = match u64::try_from(self.config.max_msgs_per_subject) {
             Ok(max) if max > 0 => {
                 context.store.subject(self.log, message.subject).filter(|subject| subject.messages >= max)
@@ -369,12 +362,12 @@ impl Stream {
             _ => None,
         };
         if replaced.is_some() && self.config.discard_new_per_subject && !is_rollup {
-            return Err(full("maximum messages per subject exceeded"));
+            return Err(store_failed("maximum messages per subject exceeded"));
         }
         if u64::try_from(self.config.max_msgs).is_ok_and(|max| max > 0 && state.messages >= max)
             && replaced.is_none()
         {
-            return Err(full("maximum messages exceeded"));
+            return Err(store_failed("maximum messages exceeded"));
         }
         let size = self.cost(message.subject, message.headers, message.payload);
         if u64::try_from(self.config.max_bytes)
@@ -386,7 +379,7 @@ impl Stream {
             };
             let freed = freed.map_or(0, |old| self.cost(&old.subject, &old.headers, &old.payload));
             if freed < size {
-                return Err(full("maximum bytes exceeded"));
+                return Err(store_failed("maximum bytes exceeded"));
             }
         }
         Ok(())
@@ -405,6 +398,6 @@ fn sequence(digits: &[u8]) -> u64 {
     std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn store_failed(error: impl std::fmt::Display) -> Refusal {
-    Refusal::Error(error::STREAM_STORE_FAILED.with(error))
+pub(super) fn store_failed(error: impl std::fmt::Display) -> ApiError {
+    error::STREAM_STORE_FAILED.with(error)
 }
