@@ -98,8 +98,8 @@ pub enum IngestError {
     /// The row of the device is not one.
     #[error("{0}; write or delete that row")]
     Row(String),
-    /// The server cannot be asked now.
-    #[error("the NATS server cannot be reached or does not answer: {0}")]
+    /// The server cannot be asked, or refuses what the event needs: its device's row, buffer or recording.
+    #[error("the NATS server does not answer, or refuses: {0}")]
     Unavailable(String),
 }
 
