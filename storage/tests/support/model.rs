@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weir_storage::{LogId, LogSpec, LogState, Medium, Next, Record, Store, SubjectState};
+use weir_storage::{LogId, LogSpec, LogState, Medium, Next, Record, StageError, Store, SubjectState};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -119,7 +119,13 @@ fn append(
     let subject = format!("s.{subject}");
     let headers: &[u8] = if headers { b"NATS/1.0\r\na: b\r\n\r\n" } else { b"" };
     let payload = vec![(seq % 251) as u8; payload];
-    store.append(log, seq, time, subject.as_bytes(), headers, &payload).unwrap();
+    // With threads the store may ask for time to write what it has.
+    while let Err(error) = store.append(log, seq, time, subject.as_bytes(), headers, &payload) {
+        assert!(matches!(error, StageError::Busy { .. }), "{error}");
+        store.seal(Box::new(drop));
+        store.process();
+        std::thread::yield_now();
+    }
     model.append(Record {
         seq,
         time,
