@@ -1,22 +1,16 @@
 //! Starting, listening, stopping: what comes before the first message and after the last.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::jetstream::{all_messages, create_stream, store};
-use crate::support::{Server, api, connect, http, succeeded, within};
+use crate::support::{Server, api, connect, http, succeeded};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_001_without_flags_jetstream_is_on_127_0_0_1_4222() {
-    // Weir alone. The usual ports can be taken by somebody else's server for a while: that is no failure of this one.
-    within(Duration::from_secs(120), "the ports 4222 and 5555 are free", || async {
-        let free = async |port: u16| tokio::net::TcpListener::bind(("127.0.0.1", port)).await.is_ok();
-        (free(4222).await && free(5555).await).then_some(())
-    })
-    .await;
-    let server = Server::weir().bare().start().await;
+    // Weir alone.
+    let server = Server::weir().bare().start_at_usual_ports().await;
     assert_eq!(server.client_address(), "127.0.0.1:4222");
     assert_eq!(server.http(), "127.0.0.1:5555");
     let client = connect("nats://127.0.0.1:4222").await;

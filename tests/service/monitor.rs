@@ -34,12 +34,7 @@ async fn s0_010_events_are_published_in_array_order() {
 
 #[tokio::test]
 async fn s0_011_the_http_address_is_a_flag_with_a_default() {
-    // The default port may be in use on a busy machine: wait for it.
-    eventually("port 5555 is free", || async {
-        tokio::net::TcpListener::bind("127.0.0.1:5555").await.ok().map(drop)
-    })
-    .await;
-    let server = Server::weir().bare().args(["--port", "-1"]).start().await;
+    let server = Server::weir().bare().args(["--port", "-1"]).start_at_usual_ports().await;
     assert_eq!(server.http(), "127.0.0.1:5555");
     feed(&server, "dev-1", [1]).await;
     drop(server);

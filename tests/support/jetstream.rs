@@ -147,8 +147,7 @@ impl Pulled {
     }
 }
 
-/// Sends one pull request and reads until its batch is full, a status ends it, or nothing comes for 3 s more than the
-/// request's own `expires`.
+/// Sends one pull request and reads until its batch is full or a status ends it; panics when neither comes.
 pub(crate) async fn pull(client: &Client, stream: &str, consumer: &str, body: &Value) -> Pulled {
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.expect("subscribe");
@@ -159,8 +158,8 @@ pub(crate) async fn pull(client: &Client, stream: &str, consumer: &str, body: &V
     let expires = Duration::from_nanos(body["expires"].as_u64().unwrap_or_default());
     let mut pulled = Pulled { messages: Vec::new(), status: None };
     while (pulled.messages.len() as u64) < batch {
-        match tokio::time::timeout(expires + Duration::from_secs(3), answers.next()).await {
-            Err(_) | Ok(None) => break,
+        match tokio::time::timeout(expires + super::PATIENCE, answers.next()).await {
+            Err(_) | Ok(None) => panic!("a pull of {body} from {consumer} ended with {:?}", pulled.texts()),
             Ok(Some(message)) => match message.status.map(|status| status.as_u16()) {
                 None => pulled.messages.push(message),
                 Some(100) => {}
@@ -239,6 +238,21 @@ pub(crate) async fn drain(subscriber: &mut async_nats::Subscriber, quiet: Durati
     while let Ok(Some(message)) = tokio::time::timeout(quiet, subscriber.next()).await {
         messages.push(message);
     }
+    messages
+}
+
+/// Reads `count` messages, of which there must be one, that are all that was published on their subject up to now.
+pub(crate) async fn take_all(
+    client: &Client,
+    subscriber: &mut async_nats::Subscriber,
+    count: usize,
+) -> Vec<Message> {
+    const END: &str = "the end";
+    let messages = take(subscriber, count).await;
+    let subject = messages.last().expect("one at least").subject.clone();
+    client.publish(subject, END.into()).await.expect("publish");
+    let next = take(subscriber, 1).await;
+    assert_eq!(text(&next[0]), END, "more than {count} came");
     messages
 }
 

@@ -22,14 +22,17 @@ pub(crate) use server::Server;
 /// How long a test waits for something that should happen at once, on a slow and busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A connection of the independent client library, which gives up at once when nobody listens.
-pub(crate) async fn connect(url: &str) -> async_nats::Client {
+/// How the independent client library connects: patiently, but not again when nobody listens.
+pub(crate) fn options() -> async_nats::ConnectOptions {
     async_nats::ConnectOptions::new()
         .name("test")
+        .connection_timeout(PATIENCE)
         .request_timeout(Some(Duration::from_secs(10)))
-        .connect(url)
-        .await
-        .unwrap_or_else(|error| panic!("connect to {url}: {error}"))
+}
+
+/// A connection of the independent client library, which gives up at once when nobody listens.
+pub(crate) async fn connect(url: &str) -> async_nats::Client {
+    options().connect(url).await.unwrap_or_else(|error| panic!("connect to {url}: {error}"))
 }
 
 /// Asks again and again until `probe` answers `Some`; panics with `what` and the last answer's absence after
@@ -56,6 +59,19 @@ where
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What a case saw whose steps must all fit into `limit`. A machine that was slower than that has shown nothing: the case
+/// is repeated, and gets its number for names that are new each time.
+pub(crate) async fn undisturbed<T>(limit: Duration, mut case: impl AsyncFnMut(u32) -> T) -> T {
+    for number in 1..=20 {
+        let begin = Instant::now();
+        let seen = case(number).await;
+        if begin.elapsed() < limit {
+            return seen;
+        }
+    }
+    panic!("the machine was too slow twenty times: the case must take less than {limit:?}");
 }
 
 /// One request of the JetStream API with a JSON body; the answer as JSON, an error answer included.

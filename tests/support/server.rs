@@ -5,6 +5,7 @@
 //! is killed and, in a failing test, its output is shown.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+use super::within;
+
 /// How long a server may take to start or to stop.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long others may have the usual ports.
+const USUAL_PORTS: Duration = Duration::from_secs(120);
 
 /// Which program a [`Server`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +102,21 @@ impl Builder {
     /// Starts the process and waits until it says that it is ready; panics with its output when it is not.
     pub(crate) async fn start(self) -> Server {
         let running = self.launch().await;
-        Server { builder: self, running: Some(running), former_log: String::new() }
+        Server { builder: self, running: Some(running), former_log: String::new(), turn: None }
+    }
+
+    /// Starts it where it listens unless told otherwise: one test at a time, and again while somebody else's server has the
+    /// ports.
+    pub(crate) async fn start_at_usual_ports(self) -> Server {
+        let path = std::env::temp_dir().join("weir-test-usual-ports");
+        let turn = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        within(USUAL_PORTS, "no other test has the usual ports", async || turn.try_lock().ok()).await;
+        let running = within(USUAL_PORTS, "the usual ports are free", async || {
+            let started = self.try_launch().await;
+            started.map_err(|said| assert!(said.contains("the port is in use"), "{said}")).ok()
+        })
+        .await;
+        Server { builder: self, running: Some(running), former_log: String::new(), turn: Some(turn) }
     }
 
     /// Starts a process that must end by itself with an error; its exit status and everything it printed.
@@ -173,6 +193,11 @@ impl Builder {
     }
 
     async fn launch(&self) -> Running {
+        self.try_launch().await.unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// The error is what a process said that ended instead of starting.
+    async fn try_launch(&self) -> Result<Running, String> {
         let (mut child, log) = self.spawn();
         let started = Instant::now();
         loop {
@@ -181,7 +206,8 @@ impl Builder {
             }
             if let Some(status) = child.try_wait().expect("the process can be waited for") {
                 log.settle().await;
-                panic!("{:?} ended with {status} instead of starting:\n{}", self.program, log.text());
+                let text = log.text();
+                return Err(format!("{:?} ended with {status} instead of starting:\n{text}", self.program));
             }
             assert!(started.elapsed() < LIMIT, "{:?} is not ready:\n{}", self.program, log.text());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -190,7 +216,7 @@ impl Builder {
         let client = address_after(&text, "Listening for client connections on ");
         let http = address_after(&text, "Listening for HTTP requests on ");
         let monitor = address_after(&text, "Starting http monitor on ");
-        Running { child, log, client, http, monitor }
+        Ok(Running { child, log, client, http, monitor })
     }
 }
 
@@ -200,6 +226,8 @@ pub(crate) struct Server {
     builder: Builder,
     running: Option<Running>,
     former_log: String,
+    /// Locked while it may have the usual ports.
+    turn: Option<File>,
 }
 
 #[derive(Debug)]
