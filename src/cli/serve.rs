@@ -14,6 +14,7 @@ use super::task::{self, LameDuck, Stop};
 use super::{log, output, signal};
 use crate::config::{Broker, Serve, ServeArgs};
 use crate::sys::clock::SystemClock;
+use crate::sys::panic;
 use crate::sys::process::raise_file_limit;
 
 /// Runs the command.
@@ -23,6 +24,9 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
     }
     let serve = Serve::resolve(args)?;
     log::start(&serve.log, SystemClock::shared())?;
+    panic::end_the_process(weir_storage::catches_panics);
+    let files = raise_file_limit();
+    tracing::debug!("{files} files may be open");
     task::block_on_all(serve_until_stopped(serve))
 }
 
@@ -30,8 +34,6 @@ async fn serve_until_stopped(serve: Serve) -> Outcome {
     let mut stop = Stop::listen()?;
     let mut lame_duck = LameDuck::listen()?;
     info!("Starting weir {} (NATS {})", env!("CARGO_PKG_VERSION"), crate::server::NATS_VERSION);
-    let files = raise_file_limit();
-    tracing::debug!("{files} files may be open");
     let pid = std::process::id().to_string();
     let _pid = serve.pid_file.as_deref().map(|path| Mark::write(path, &pid)).transpose()?;
     let stack = Stack::start(&serve, SystemClock::shared()).await?;

@@ -20,7 +20,7 @@ use weir_protocol::subject;
 use super::connector::Connector;
 use super::handshake::{Session, handshake};
 use super::subscription::Sink;
-use super::{ConnectError, Message, Options, PublishError, UnavailableError};
+use super::{ConnectError, LONGEST, Message, Options, PublishError, UnavailableError};
 use crate::sys::task;
 
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -212,7 +212,8 @@ async fn run(core: &Arc<Core>, session: Session) -> String {
         }
     };
     let keep_alive = async {
-        let mut ticks = tokio::time::interval(core.options.ping_interval.max(Duration::from_millis(1)));
+        let mut ticks =
+            tokio::time::interval(core.options.ping_interval.clamp(Duration::from_millis(1), LONGEST));
         ticks.tick().await;
         loop {
             ticks.tick().await;

@@ -34,6 +34,9 @@ use weir_protocol::info::ServerInfo;
 use crate::sys::random::Random;
 use connection::Core;
 
+/// Longest wait that is counted; a longer one is this one. 30 years.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// How a client connects and what it holds back.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connection::Core;
-use super::{Client, Message, RequestError};
+use super::{Client, LONGEST, Message, RequestError};
 
 /// The answers to one request.
 pub struct Replies {
@@ -32,7 +32,7 @@ pub(super) async fn start(
     let core = client.core.clone();
     let (sender, queue) = mpsc::unbounded_channel();
     let (token, inbox) = core.open_request(sender);
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + timeout.min(LONGEST);
     let replies = Replies { core, token, subject: subject.to_owned(), timeout, deadline, queue };
     replies.core.publish(subject, Some(&inbox), headers, &payload).await?;
     Ok(replies)
@@ -62,8 +62,7 @@ impl Replies {
         if message.payload.is_empty() && message.status() == Some(503) {
             return Err(RequestError::NoResponders { subject: self.subject.clone() });
         }
-        let now = Instant::now();
-        self.deadline = now + self.timeout;
+        self.deadline = Instant::now() + self.timeout.min(LONGEST);
         Ok(message)
     }
 }

@@ -10,6 +10,9 @@ use crate::sys::clock::{SharedClock, SystemClock};
 use crate::sys::net::Place;
 use crate::sys::random::Random;
 
+/// Longest time between two PINGs that can be counted with.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -75,7 +78,7 @@ pub struct Limits {
     pub max_pending: usize,
     /// How long writing what waits may take. 10 s.
     pub write_deadline: Duration,
-    /// The time between two PINGs. 2 minutes.
+    /// The time between two PINGs. 2 minutes; at most a year.
     pub ping_interval: Duration,
     /// Unanswered PINGs before a connection is stale. 2.
     pub ping_max: u32,
@@ -192,6 +195,10 @@ impl Config {
         if limits.ping_interval.is_zero() {
             return refuse("ping_interval", &"0s", "the time between two PINGs; 2m is usual".to_owned());
         }
+        if limits.ping_interval > LONGEST {
+            let problem = format!("longer than a year of {} seconds; 2m is usual", LONGEST.as_secs());
+            return refuse("ping_interval", &format!("{}s", limits.ping_interval.as_secs()), problem);
+        }
         if limits.write_deadline.is_zero() {
             return refuse("write_deadline", &"0s", "no write would be fast enough; 10s is usual".to_owned());
         }
@@ -215,7 +222,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_named() {
         type Change = fn(&mut Config);
-        let cases: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 7] = [
             (
                 |c| c.limits.max_pending = 10,
                 "max_payload 1048576: a message has to fit into max_pending of 10 bytes",
@@ -231,6 +238,10 @@ mod tests {
             (
                 |c| c.limits.ping_interval = Duration::ZERO,
                 "ping_interval 0s: the time between two PINGs; 2m is usual",
+            ),
+            (
+                |c| c.limits.ping_interval = Duration::MAX,
+                "ping_interval 18446744073709551615s: longer than a year of 31536000 seconds; 2m is usual",
             ),
             (
                 |c| c.limits.write_deadline = Duration::ZERO,

@@ -24,6 +24,7 @@ use super::registry::Admission;
 use super::session::Session;
 use super::writer::write;
 use crate::broker::Peer;
+use crate::sys::panic::contain;
 use crate::sys::task::TaskStarter;
 
 /// What one read takes at most from a connection with small messages.
@@ -67,7 +68,10 @@ pub(super) async fn serve<R, W>(
     drop(tasks);
     let mut session = Session::new(Arc::clone(&shared), Arc::clone(&peer));
     let end = match admission {
-        Admission::Welcome => converse(&shared, &peer, &mut session, &mut read).await,
+        // A mistake of the server's own is not told to the client, but logged.
+        Admission::Welcome => contain(converse(&shared, &peer, &mut session, &mut read))
+            .await
+            .unwrap_or(End::Closed(ClosedReason::Kicked)),
         Admission::TooMany => End::Error(ProtocolError::TooManyConnections),
         Admission::Stopped => End::Closed(ClosedReason::ServerShutdown),
     };
@@ -265,6 +269,7 @@ mod tests {
     use super::*;
     use crate::broker::ConnectionInfo;
     use crate::server::{Config, Server};
+    use tokio::io::AsyncWriteExt;
 
     #[test]
     fn buffers_are_used_again_once_nobody_refers_to_them() {
@@ -298,6 +303,41 @@ mod tests {
         make_room(&mut partial, 2 * OWN_READ_BYTES);
         assert!(partial.capacity() >= 2 * OWN_READ_BYTES);
         assert!(USED_BUFFERS.with_borrow(VecDeque::is_empty));
+    }
+
+    /// A socket that cannot be read without a mistake.
+    struct Mistaken;
+
+    impl AsyncRead for Mistaken {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            panic!("a mistake")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_connection_alone() {
+        let server = Server::start(Config { listen: None, ..Config::default() }).await.unwrap();
+        let shared = Arc::clone(&server.shared);
+        let mut other = server.connect_in_process();
+        let (near, mut client) = tokio::io::duplex(1 << 10);
+        shared.begin(ConnectionInfo::default(), Mistaken, near, server.tasks.starter());
+        let mut told = Vec::new();
+        client.read_to_end(&mut told).await.unwrap();
+        assert!(told.starts_with(b"INFO ") || told.is_empty(), "{}", String::from_utf8_lossy(&told));
+        other.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"PONG\r\n") {
+            assert!(other.read_buf(&mut said).await.unwrap() > 0, "{}", String::from_utf8_lossy(&said));
+        }
+        server.shutdown().await.unwrap();
+        let mut ends: Vec<_> =
+            shared.registry.closed().iter().map(|closed| (closed.info.id, closed.reason)).collect();
+        ends.sort_unstable_by_key(|(id, _)| *id);
+        assert_eq!(ends, [(1, ClosedReason::ServerShutdown), (2, ClosedReason::Kicked)]);
     }
 
     /// What a waiting connection costs is mostly what its two tasks hold.

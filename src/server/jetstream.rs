@@ -1,6 +1,6 @@
 //! JetStream as a part of the server: where its store lives, and how it starts and stops.
 //!
-//! Both wait for the disk, so both are called where a thread may block. A temporary store goes when JetStream does.
+//! A start waits for the disk, so it is made where a thread may block. A temporary store goes when JetStream does.
 
 use std::fmt;
 use std::io;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use weir_storage::Folder;
 use weir_storage::disk::FolderError;
 
@@ -50,6 +51,8 @@ pub enum JetStreamError {
 /// What runs.
 pub(super) struct JetStream {
     driver: Driver,
+    /// Closes when the driver has ended.
+    ended: oneshot::Receiver<()>,
     path: PathBuf,
     temporary: Option<TempDir>,
 }
@@ -95,10 +98,11 @@ impl JetStream {
         };
         let disk = Arc::new(Folder::open(&path)?);
         let cache_bytes = config.cache_bytes;
-        let driver =
-            driver::start(broker, DriverConfig { disk, journal_file_bytes, cache_bytes, engine, clock })
-                .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
-        Ok(Self { driver, path, temporary })
+        let (alive, ended) = oneshot::channel();
+        let config = DriverConfig { disk, journal_file_bytes, cache_bytes, engine, clock };
+        let driver = driver::start(broker, config, alive)
+            .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
+        Ok(Self { driver, ended, path, temporary })
     }
 
     /// Whether the store can be written.
@@ -111,8 +115,11 @@ impl JetStream {
         &self.path
     }
 
-    /// Makes everything durable and closes the store; a temporary one is removed. Blocks until done.
-    pub(super) fn stop(self) -> Result<(), String> {
+    /// Makes everything durable and closes the store; a temporary one is removed.
+    pub(super) async fn stop(self) -> Result<(), String> {
+        self.driver.begin_stop();
+        // Nothing is ever sent. No thread is taken for the waiting: the system may not give one any more.
+        let _ = self.ended.await;
         self.driver.stop()?;
         match self.temporary {
             Some(folder) => {

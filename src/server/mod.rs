@@ -256,11 +256,11 @@ impl Server {
     }
 }
 
-/// Stops JetStream, which waits for the disk.
 async fn close_store(jetstream: Option<JetStream>) -> Result<(), String> {
-    let Some(jetstream) = jetstream else { return Ok(()) };
-    let stopped = tokio::task::spawn_blocking(|| jetstream.stop()).await;
-    stopped.unwrap_or_else(|panic| Err(panic.to_string()))
+    match jetstream {
+        Some(jetstream) => jetstream.stop().await,
+        None => Ok(()),
+    }
 }
 
 impl InProcess {

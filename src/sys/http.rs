@@ -14,6 +14,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::panic::contain;
 use super::task::TaskGroup;
 
 /// Longest from the end of one request to the end of the next one's head.
@@ -81,7 +84,8 @@ where
 {
     let mut stopped = stop.clone();
     tokio::select! {
-        () = converse(io, router, stop) => {}
+        // A panic outside of a handler closes this connection, as the end of it does.
+        _ = contain(converse(io, router, stop)) => {}
         // Only the end of the sender ends this.
         _ = stopped.wait_for(|()| false) => {}
     }
@@ -95,7 +99,8 @@ where
     let requested = AtomicBool::new(false);
     let service = service_fn(|request| {
         requested.store(true, Ordering::Relaxed);
-        Box::pin(router.call(request))
+        let answer = contain(router.call(request));
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(mistake())) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -192,6 +197,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Taken<I> {
     }
 }
 
+/// The answer of a handler that has panicked.
+fn mistake() -> Response {
+    let body = "{\"error\":\"an internal error; the log of the server says more\"}\n";
+    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 /// The answer to a head that does not end.
 fn late_head() -> String {
     let seconds = HEAD_TIMEOUT.as_secs();
@@ -220,7 +231,8 @@ mod tests {
             tokio::time::sleep(HEAD_TIMEOUT * 2).await;
             "at last"
         };
-        let router = Router::new().route("/", get(async || "hello"));
+        let mistaken = async || -> String { panic!("a mistake") };
+        let router = Router::new().route("/", get(async || "hello")).route("/mistake", get(mistaken));
         router
             .route("/large", get(large))
             .route("/slow", get(slow))
@@ -307,6 +319,16 @@ mod tests {
         client.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let (said, _) = rest(&mut client).await;
         assert!(said.ends_with("at last"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_panics_is_an_answer_and_its_connection_goes_on() {
+        let (mut client, _stop) = connect();
+        client.write_all(b"GET /mistake HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let (said, _) = rest(&mut client).await;
+        assert!(said.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{said}");
+        assert!(said.contains("{\"error\":\"an internal error") && said.ends_with("\r\n\r\nhello"), "{said}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
-//! What is not deterministic, each in its one home: time, randomness, tasks, names, ports and how HTTP is served on them. Disk and connections have seams of
-//! their own (`weir_storage::Disk`, and any `AsyncRead + AsyncWrite`).
+//! What is not deterministic, each in its one home: time, randomness, tasks, panics, names, ports and how HTTP is served on them.
+//! Disk and connections have seams of their own (`weir_storage::Disk`, and any `AsyncRead + AsyncWrite`).
 
 pub mod clock;
 pub mod http;
 pub mod net;
+pub mod panic;
 pub mod process;
 pub mod random;
 pub mod resolve;

@@ -33,6 +33,7 @@ mod worker;
 pub use disk::Folder;
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, OpenError, ReadError, StageError};
+pub use home::shelf::catches_panics;
 pub use log::{Cost, Layout, LogId, LogSpec, LogState, Medium, Next, Record, SubjectState};
 pub use store::{Events, Matcher, Options, Removal, Store};
 pub use worker::Release;

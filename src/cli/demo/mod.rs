@@ -37,6 +37,7 @@ use crate::service::replay::schedule::Pace;
 use crate::service::replay::{self, Recording, Target};
 use crate::service::span;
 use crate::sys::clock::{SharedClock, SystemClock};
+use crate::sys::panic;
 use crate::sys::random::Random;
 use device::MACHINE;
 use feed::{Counts, Feed, SharedLedger};
@@ -84,6 +85,7 @@ async fn demo(args: DemoArgs) -> Outcome {
     let mut stop = Stop::listen()?;
     let clock = SystemClock::shared();
     log::start_quiet(clock.clone())?;
+    panic::end_the_process(weir_storage::catches_panics);
     let stack = start_stack(clock.clone()).await?;
     let story = Story { quiet: args.json, clock: clock.clone(), began: clock.monotonic() };
     let played = tokio::select! {

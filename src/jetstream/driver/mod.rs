@@ -92,11 +92,12 @@ impl StoreHealth {
     }
 }
 
-/// Opens the store, restores every stream and consumer, and starts to serve them at `broker`.
+/// Opens the store, restores every stream and consumer, and starts to serve them at `broker`. `alive` is dropped when the
+/// thread has ended, by whatever way.
 ///
 /// # Errors
 /// See [`StartError`]; nothing is served then.
-pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError> {
+pub fn start(broker: Broker, config: DriverConfig, alive: impl Send + 'static) -> Result<Driver, StartError> {
     let inbox = Arc::new(Inbox::new(broker.clone()));
     let wake = Arc::clone(&inbox);
     let options = Options {
@@ -126,7 +127,12 @@ pub fn start(broker: Broker, config: DriverConfig) -> Result<Driver, StartError>
     let now = worker.time.now();
     worker.engine.resume_mirrors(now, &mut worker.store, &worker.broker);
     let health = worker.health.clone();
-    let thread = task::thread("jetstream", move || worker.run())?;
+    let end = EndOfThread { health: health.clone() };
+    let thread = task::thread("jetstream", move || {
+        let _ends_last = alive;
+        let _end = end;
+        worker.run()
+    })?;
     Ok(Driver { inbox, health, thread })
 }
 
@@ -138,13 +144,31 @@ impl Driver {
     }
 
     /// Answers waiting pull requests with `409 Server Shutdown`, makes everything durable, moves it to redb, closes the
-    /// store. Blocks until done.
+    /// store: begins with that, and waits for nothing.
+    pub fn begin_stop(&self) {
+        self.inbox.close();
+    }
+
+    /// Stops, and waits until it is done.
     ///
     /// # Errors
     /// What the store says when it cannot be closed in order; what was answered is on disk all the same.
     pub fn stop(self) -> Result<(), String> {
-        self.inbox.close();
+        self.begin_stop();
         self.thread.join().unwrap_or_else(|_| Err("the jetstream thread panicked".to_owned()))
+    }
+}
+
+/// After a panic there is no JetStream any more, and that can be seen.
+struct EndOfThread {
+    health: StoreHealth,
+}
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.health.set(Some("the jetstream thread has panicked"));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! The redb database. After a failed commit it writes no more and is opened again; a panic inside redb is an error.
+//! The redb database. After a failed commit it writes no more and is opened again; a panic inside redb is an error
+//! ([`guarded`]).
 
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,9 +44,23 @@ impl<E: Into<redb::Error>> From<E> for ShelfError {
     }
 }
 
+thread_local! {
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread would be caught by the store now, and be an error: redb raises one over a damaged page. A
+/// panic hook that ends the process asks this first.
+#[must_use]
+pub fn catches_panics() -> bool {
+    IS_GUARDED.get()
+}
+
 /// Runs `work`; a panic in it, which redb may raise over damaged pages, is an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ShelfError>) -> Result<T, ShelfError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let was_guarded = IS_GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    IS_GUARDED.set(was_guarded);
+    result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         Err(ShelfError::new(format!("redb stopped over a damaged page: {text}")))

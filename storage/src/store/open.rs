@@ -88,9 +88,9 @@ impl Store {
         let (sender, events) = channel();
         let reports = Reports { events: sender, wake: options.wake };
         let writer = Writer::new(journal, reports.clone());
-        let mover = Mover::new(Arc::clone(&shelf), position, Reserve::make(disk, bytes), reports);
+        let mover = Mover::new(Arc::clone(&shelf), position, Reserve::make(disk, bytes), reports.clone());
         let workers = if options.is_threaded {
-            Workers::threads(writer, mover).map_err(io)?
+            Workers::threads(writer, mover, &reports).map_err(io)?
         } else {
             Workers::inline(writer, mover, options.mover_lag)
         };

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, panicking};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,11 +147,30 @@ impl Covered {
 }
 
 /// However the mover's thread ends, nobody waits for it any longer.
-struct EndOfMover(Arc<Covered>);
+struct EndOfMover {
+    covered: Arc<Covered>,
+    reports: Reports,
+}
 
 impl Drop for EndOfMover {
     fn drop(&mut self) {
-        self.0.end(Ending::Now);
+        self.covered.end(Ending::Now);
+        if panicking() {
+            self.reports.tell(Event::Stuck("the thread that moves what is written has panicked".to_owned()));
+        }
+    }
+}
+
+/// However the journal's thread ends, the owner knows that nothing is written any more.
+struct EndOfWriter(Reports);
+
+impl Drop for EndOfWriter {
+    fn drop(&mut self) {
+        if panicking() {
+            let message = "the journal's thread has panicked".to_owned();
+            // It goes on with no generation that there will ever be.
+            self.0.tell(Event::Failed { message, generation: u64::MAX });
+        }
     }
 }
 
@@ -212,18 +231,21 @@ pub(crate) enum Workers {
 
 impl Workers {
     /// Starts the threads.
-    pub(crate) fn threads(writer: Writer, mover: Mover) -> io::Result<Self> {
+    pub(crate) fn threads(writer: Writer, mover: Mover, reports: &Reports) -> io::Result<Self> {
         let covered = Arc::new(Covered::default());
         covered.moved(mover.moved.generation, false);
         let (input, inputs) = channel();
         let (chunks, chunk_queue) = channel();
-        let end = EndOfMover(Arc::clone(&covered));
-        let mover =
-            Builder::new().name("weir-mover".to_owned()).spawn(move || run_mover(mover, &inputs, &end.0))?;
+        let end = EndOfMover { covered: Arc::clone(&covered), reports: reports.clone() };
+        let mover = Builder::new()
+            .name("weir-mover".to_owned())
+            .spawn(move || run_mover(mover, &inputs, &end.covered))?;
         let to_mover = MoverThread { input: input.clone(), covered: Arc::clone(&covered) };
-        let writer = Builder::new()
-            .name("weir-journal".to_owned())
-            .spawn(move || run_writer(writer, &chunk_queue, to_mover))?;
+        let end = EndOfWriter(reports.clone());
+        let writer = Builder::new().name("weir-journal".to_owned()).spawn(move || {
+            let _end = end;
+            run_writer(writer, &chunk_queue, to_mover);
+        })?;
         let (writer, mover, to_mover) = (Some(writer), Some(mover), Some(input));
         Ok(Self::Threads { chunks: Some(chunks), writer, mover, to_mover, covered })
     }
