@@ -19,6 +19,7 @@ async fn a_buffer_is_a_stream_on_the_devices_subjects() {
     fixture.publish("dev=2E1", 0..3).await;
     fixture.publish("dev=2E1.deep.er", 3..4).await;
     fixture.publish("dev-1", 100..101).await;
+    fixture.until_count("STREAMS_BUFFER_dev=2E1", 4).await;
     assert_eq!(fixture.numbers("STREAMS_BUFFER_dev=2E1").await, [0, 1, 2, 3]);
 }
 
@@ -27,7 +28,7 @@ async fn old_messages_leave_the_buffer() {
     let fixture = Fixture::start().await;
     fixture.enable_buffer("dev-1", "1s").await;
     fixture.publish("dev-1", 0..5).await;
-    fixture.until_count("STREAMS_BUFFER_dev-1", 5).await;
+    fixture.until_stored("STREAMS_BUFFER_dev-1", 5).await;
     fixture.until_count("STREAMS_BUFFER_dev-1", 0).await;
 }
 
@@ -52,10 +53,7 @@ async fn a_row_written_by_another_client_changes_the_buffer() {
     assert_eq!(max_age(Duration::from_secs(180)).await.state.messages, 3);
     let off = r#"{"device_id":"dev-1","buffer":{"window":"3m","enabled":false}}"#;
     bucket.put("dev-1", off.into()).await.unwrap();
-    eventually("the buffer is gone", || async {
-        fixture.js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap().is_none().then_some(())
-    })
-    .await;
+    fixture.until_gone("STREAMS_BUFFER_dev-1").await;
     let (_, buffer) = fixture.http("GET", "/api/v1/buffers/dev-1", "").await;
     assert_eq!((&buffer["enabled"], &buffer["window"]), (&json!(false), &json!("3m")));
     bucket
@@ -68,10 +66,7 @@ async fn a_row_written_by_another_client_changes_the_buffer() {
     .await;
     assert_eq!(info.config.storage, Storage::File);
     bucket.delete("dev-2").await.unwrap();
-    eventually("the buffer went with its device", || async {
-        fixture.js.find_stream("STREAMS_BUFFER_dev-2").await.unwrap().is_none().then_some(())
-    })
-    .await;
+    fixture.until_gone("STREAMS_BUFFER_dev-2").await;
 }
 
 #[tokio::test]
@@ -84,8 +79,8 @@ async fn a_change_waits_for_the_last_recording_to_end() {
     assert!(answer["problem"].as_str().unwrap().contains("being recorded"), "{answer}");
     fixture.publish("dev-1", 0..10).await;
     fixture.until_count("STREAMS_REC_s1", 10).await;
-    fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
-    assert_eq!(fixture.js.find_stream("STREAMS_BUFFER_dev-1").await.unwrap(), None);
+    fixture.stop("s1").await;
+    fixture.until_gone("STREAMS_BUFFER_dev-1").await;
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..10).collect::<Vec<u32>>());
 }
 

@@ -9,15 +9,6 @@ use weir::service::session::{RecordState, State};
 use crate::fixture::{Fixture, config, services};
 use crate::support::eventually;
 
-async fn until_stopped(fixture: &Fixture, session: &str) -> RecordState {
-    let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
-    eventually("the session is stopped", || async {
-        let row: RecordState = serde_json::from_slice(&states.get(session).await.unwrap()?).unwrap();
-        (row.state == State::Stopped).then_some(row)
-    })
-    .await
-}
-
 /// Changes a session's state as another process, or a crash, would have left it.
 async fn rewrite_state(fixture: &Fixture, session: &str, change: impl FnOnce(&mut serde_json::Value)) {
     let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
@@ -34,7 +25,7 @@ async fn a_shutdown_ends_the_recordings_with_their_final_counts() {
         .await;
     fixture.publish("dev-1", 0..10).await;
     assert_eq!(fixture.services.take().unwrap().shutdown().await.unwrap(), 1);
-    let row = until_stopped(&fixture, "s1").await;
+    let row = fixture.stopped("s1").await;
     assert_eq!(row.message_count, 10);
 }
 
@@ -48,7 +39,7 @@ async fn a_recording_without_its_process_goes_on_and_is_looked_after_by_the_next
     fixture.publish("dev-1", 5..10).await;
     fixture.services = Some(services(&fixture.server, config().await).await);
     fixture.publish("dev-1", 10..15).await;
-    fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    fixture.stop("s1").await;
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..15).collect::<Vec<u32>>());
 }
 
@@ -72,7 +63,7 @@ async fn an_end_that_was_interrupted_at_any_step_is_finished() {
         fixture.publish("dev-1", 8..20).await;
         fixture.until_count("STREAMS_REC_s1", 20).await;
         fixture.services = Some(services(&fixture.server, config().await).await);
-        let row = until_stopped(&fixture, "s1").await;
+        let row = fixture.stopped("s1").await;
         assert_eq!((row.message_count, row.stop_sequence, row.reason), (8, Some(8), None), "{state}");
         assert_eq!(fixture.numbers("STREAMS_REC_s1").await, (0..8).collect::<Vec<u32>>());
         let config = fixture.js.stream_info("STREAMS_REC_s1").await.unwrap().config;
@@ -91,7 +82,7 @@ async fn an_end_whose_moment_was_not_written_down_is_finished() {
     })
     .await;
     fixture.services = Some(services(&fixture.server, config().await).await);
-    let row = until_stopped(&fixture, "s1").await;
+    let row = fixture.stopped("s1").await;
     assert_eq!((row.message_count, row.stop_sequence, &row.reason), (8, Some(8), &None));
     let session = fixture.done(json!({"action": "show", "session_id": "s1"})).await.session.unwrap();
     assert!(row.stop_at.is_some() && session.end == row.stop_at, "{row:?}, {session:?}");
@@ -172,7 +163,7 @@ async fn an_end_is_where_it_was_asked_for_although_the_buffer_was_lost_since() {
     let purge = Purge::default();
     fixture.js.purge_stream("STREAMS_BUFFER_dev-1", &purge).await.unwrap();
     fixture.services = Some(services(&fixture.server, config().await).await);
-    let row = until_stopped(&fixture, "s1").await;
+    let row = fixture.stopped("s1").await;
     assert_eq!((row.message_count, row.stop_sequence), (5, Some(5)));
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);
 }
@@ -189,7 +180,7 @@ async fn a_start_that_was_interrupted_is_finished() {
     fixture.publish("dev-1", 0..5).await;
     fixture.services = Some(services(&fixture.server, config().await).await);
     fixture.until_count("STREAMS_REC_s1", 5).await;
-    fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+    fixture.stop("s1").await;
     assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4]);
 }
 
@@ -199,7 +190,7 @@ async fn a_deletion_that_was_interrupted_is_finished() {
         let mut fixture = Fixture::start().await;
         fixture.done(json!({"action": "start", "device_id": "dev-1", "session_id": "s1"})).await;
         fixture.publish("dev-1", 0..5).await;
-        fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+        fixture.stop("s1").await;
         if restart {
             drop(fixture.services.take());
         }
@@ -228,7 +219,7 @@ async fn a_state_that_was_lost_costs_no_recording() {
         fixture.until_count("STREAMS_REC_s1", 5).await;
         let states = Bucket::open(&fixture.js, "t_record_state").await.unwrap();
         if ended {
-            fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+            fixture.stop("s1").await;
         }
         if restart {
             drop(fixture.services.take());
@@ -245,9 +236,9 @@ async fn a_state_that_was_lost_costs_no_recording() {
         assert_eq!(fixture.numbers("STREAMS_REC_s1").await, [0, 1, 2, 3, 4], "{ended}, {restart}");
         if !ended {
             fixture.publish("dev-1", 5..6).await;
-            fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
+            fixture.stop("s1").await;
         }
-        let row = until_stopped(&fixture, "s1").await;
+        let row = fixture.stopped("s1").await;
         let session = fixture.done(json!({"action": "show", "session_id": "s1"})).await.session.unwrap();
         assert_eq!((row.stop_at, row.stop_sequence), (session.end, session.end_sequence));
         assert_eq!(row.message_count, if ended { 5 } else { 6 });
@@ -319,7 +310,7 @@ async fn a_stop_at_once_stays_one_although_it_was_interrupted() {
     fixture.publish("dev-1", 8..9).await;
     fixture.until_count("STREAMS_REC_s1", 9).await;
     fixture.services = Some(services(&fixture.server, config().await).await);
-    let row = until_stopped(&fixture, "s1").await;
+    let row = fixture.stopped("s1").await;
     // What came before the moment was written down may have been answered as recorded.
     assert_eq!((row.message_count, row.stop_asked_for), (9, None));
     assert!(row.stop_at > Some(asked));
@@ -336,7 +327,7 @@ async fn a_recording_that_was_opened_as_the_one_of_all_devices_ended_ends_too() 
     })
     .await;
     fixture.services = Some(services(&fixture.server, config().await).await);
-    assert_eq!(until_stopped(&fixture, "all-a").await.message_count, 1);
+    assert_eq!(fixture.stopped("all-a").await.message_count, 1);
 }
 
 #[tokio::test]
@@ -369,9 +360,7 @@ async fn a_killed_server_keeps_the_recording_and_the_services_go_on_with_it() {
         (status == 200).then_some(())
     })
     .await;
-    let stopped = fixture.done(json!({"action": "stop", "session_id": "s1"})).await;
-    assert!(stopped.ok);
-    until_stopped(&fixture, "s1").await;
+    fixture.stop("s1").await;
     let mut numbers = fixture.numbers("STREAMS_REC_s1").await;
     numbers.dedup();
     assert_eq!(numbers, [0, 1, 2]);

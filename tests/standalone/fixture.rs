@@ -1,18 +1,23 @@
 //! A server, a connection, and services with names of their own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use weir::client::jetstream::{JetStream, StoredMessage};
+use weir::client::kv::Bucket;
 use weir::client::{Client, Options};
 use weir::service::command::Response;
 use weir::service::monitor::{HttpConfig, HttpListener};
 use weir::service::names::Names;
+use weir::service::session::{RecordState, State};
 use weir::service::{ServiceConfig, Services};
 use weir::sys::clock::SystemClock;
 
 use crate::support::{PATIENCE, Server, eventually, http};
+
+/// How long the answer to a stop waits for the end.
+pub(crate) const STOP_WAIT: Duration = Duration::from_secs(4);
 
 pub(crate) struct Fixture {
     pub(crate) server: Server,
@@ -101,6 +106,29 @@ impl Fixture {
         response
     }
 
+    /// Ends a recording without a post-roll; its last state. The answer says that it is stopped, unless the end took longer than
+    /// an answer waits.
+    pub(crate) async fn stop(&self, session: &str) -> RecordState {
+        let asked = Instant::now();
+        let answer = self.done(json!({"action": "stop", "session_id": session})).await;
+        let waited = asked.elapsed();
+        match answer.state {
+            Some(State::Stopped) => assert_eq!(answer.message, "recording stopped"),
+            _ => assert!(waited >= STOP_WAIT, "after {waited:?}: {answer:?}"),
+        }
+        self.stopped(session).await
+    }
+
+    /// Waits until a session is stopped, whether there are services or not; its state.
+    pub(crate) async fn stopped(&self, session: &str) -> RecordState {
+        let states = Bucket::open(&self.js, "t_record_state").await.unwrap();
+        eventually("the session is stopped", || async {
+            let row: RecordState = serde_json::from_slice(&states.get(session).await.unwrap()?).unwrap();
+            (row.state == State::Stopped).then_some(row)
+        })
+        .await
+    }
+
     pub(crate) async fn enable_buffer(&self, device: &str, window: &str) {
         let body = json!({"window": window}).to_string();
         let (status, answer) = self.http("PUT", &format!("/api/v1/buffers/{device}"), &body).await;
@@ -128,6 +156,23 @@ impl Fixture {
     pub(crate) async fn numbers(&self, stream: &str) -> Vec<u32> {
         let text = |payload: &Bytes| String::from_utf8_lossy(payload).parse().unwrap();
         self.messages(stream).await.iter().map(|message| text(&message.payload)).collect()
+    }
+
+    /// Waits until so many messages came, whether they are there still or not.
+    pub(crate) async fn until_stored(&self, stream: &str, count: u64) {
+        eventually(&format!("{stream} stored {count} messages"), || async {
+            let info = self.js.find_stream(stream).await.unwrap()?;
+            (info.state.last_seq >= count).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a stream no longer exists.
+    pub(crate) async fn until_gone(&self, stream: &str) {
+        eventually(&format!("{stream} is gone"), || async {
+            self.js.find_stream(stream).await.unwrap().is_none().then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn until_count(&self, stream: &str, count: u64) {
