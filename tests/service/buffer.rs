@@ -6,13 +6,13 @@ use async_nats::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DEVICES, buffer, enable_buffer, exists, feed, has_messages, nanos, now, numbers, post, publish, row,
-    streams, texts,
+    DEVICES, buffer, enable_buffer, exists, feed, has_messages, has_stored, nanos, now, numbers, post,
+    publish, row, streams, texts,
 };
 use crate::support::jetstream::{
     SECOND, all_messages, create_stream, get_message, stream_info, stream_messages,
 };
-use crate::support::{Server, eventually, weir_err, weir_ok, within};
+use crate::support::{Server, eventually, weir_err, weir_ok};
 
 #[tokio::test]
 async fn s0_026_a_buffer_is_a_stream_on_the_device_s_subjects() {
@@ -87,8 +87,8 @@ async fn s0_028_messages_older_than_the_window_leave_the_buffer() {
     enable_buffer(&server, &client, "dev-1", "2s").await;
     let sent = Instant::now();
     feed(&server, "dev-1", 1..=10).await;
-    assert_eq!(stream_messages(&client, &buffer("dev-1")).await, 10);
-    within(Duration::from_secs(10), "the buffer is empty", || async {
+    has_stored(&client, &buffer("dev-1"), 10).await;
+    eventually("the buffer is empty", || async {
         (stream_messages(&client, &buffer("dev-1")).await == 0).then_some(())
     })
     .await;

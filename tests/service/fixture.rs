@@ -1,13 +1,14 @@
 //! What the service tests share: events, requests to the controller, rows of the buckets, streams of devices and sessions.
 
-use async_nats::Client;
+use async_nats::{Client, Message, Subscriber};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
+use crate::support::capture::accepted;
 pub(crate) use crate::support::capture::{control, controlled, numbers, recording};
 use crate::support::http::{self, Response};
 use crate::support::jetstream::{Stored, all_messages, stream_info};
-use crate::support::{Server, api, eventually};
+use crate::support::{Server, api, eventually, succeeded};
 
 /// Where the controller listens.
 pub(crate) const COMMANDS: &str = "streams.record.cmd";
@@ -30,9 +31,7 @@ pub(crate) async fn post(server: &Server, device: &str, events: &Value) -> Respo
 
 /// Posts events, which must be accepted.
 pub(crate) async fn feed(server: &Server, device: &str, numbers: impl IntoIterator<Item = u64>) {
-    let events: Vec<Value> = numbers.into_iter().map(event).collect();
-    let answer = post(server, device, &Value::Array(events)).await;
-    assert!((200..300).contains(&answer.status), "{}: {}", answer.status, answer.text());
+    accepted(server.http(), device, numbers.into_iter().map(event).collect()).await;
 }
 
 /// Publishes on NATS and waits until the server has read it.
@@ -100,7 +99,7 @@ pub(crate) async fn stopped(client: &Client, session: &str) -> Value {
 
 /// The JSON under a key of a bucket; `None` without bucket or key.
 pub(crate) async fn row(client: &Client, bucket: &str, key: &str) -> Option<Value> {
-    let bucket = async_nats::jetstream::new(client.clone()).get_key_value(bucket).await.ok()?;
+    let bucket = existing(client, bucket).await?;
     let bytes = bucket.get(key).await.unwrap_or_else(|error| panic!("get {key}: {error}"))?;
     Some(
         serde_json::from_slice(&bytes)
@@ -108,11 +107,18 @@ pub(crate) async fn row(client: &Client, bucket: &str, key: &str) -> Option<Valu
     )
 }
 
+/// A bucket, when there is one.
+async fn existing(client: &Client, bucket: &str) -> Option<async_nats::jetstream::kv::Store> {
+    if !exists(client, &format!("KV_{bucket}")).await {
+        return None;
+    }
+    let found = async_nats::jetstream::new(client.clone()).get_key_value(bucket).await;
+    Some(found.unwrap_or_else(|error| panic!("bucket {bucket}: {error}")))
+}
+
 /// The keys of a bucket in order; none without the bucket.
 pub(crate) async fn keys(client: &Client, bucket: &str) -> Vec<String> {
-    let Ok(bucket) = async_nats::jetstream::new(client.clone()).get_key_value(bucket).await else {
-        return Vec::new();
-    };
+    let Some(bucket) = existing(client, bucket).await else { return Vec::new() };
     let keys = bucket.keys().await.expect("the keys can be asked for");
     let mut keys: Vec<String> = keys.try_collect().await.expect("the keys can be read");
     keys.sort();
@@ -121,7 +127,7 @@ pub(crate) async fn keys(client: &Client, bucket: &str) -> Vec<String> {
 
 /// The names of all streams that begin with `prefix`, in order.
 pub(crate) async fn streams(client: &Client, prefix: &str) -> Vec<String> {
-    let answer = api(client, "STREAM.NAMES", &json!({})).await;
+    let answer = succeeded(api(client, "STREAM.NAMES", &json!({})).await);
     let mut names: Vec<String> = answer["streams"]
         .as_array()
         .into_iter()
@@ -141,7 +147,12 @@ pub(crate) fn buffer(device: &str) -> String {
 
 /// Whether a stream exists.
 pub(crate) async fn exists(client: &Client, stream: &str) -> bool {
-    api(client, &format!("STREAM.INFO.{stream}"), &Value::Null).await.get("error").is_none()
+    let answer = api(client, &format!("STREAM.INFO.{stream}"), &Value::Null).await;
+    if answer["error"]["err_code"] == 10059 {
+        return false;
+    }
+    succeeded(answer);
+    true
 }
 
 /// Turns a device's buffer on through the command line, and waits for its stream; its info.
@@ -155,6 +166,14 @@ pub(crate) async fn enable_buffer(server: &Server, client: &Client, device: &str
     })
     .await;
     stream_info(client, &stream).await
+}
+
+/// Waits until so many messages came to a stream, whether they are there still or not.
+pub(crate) async fn has_stored(client: &Client, stream: &str, count: u64) {
+    eventually(&format!("{stream} stored {count} messages"), || async {
+        (stream_info(client, stream).await["state"]["last_seq"].as_u64()? >= count).then_some(())
+    })
+    .await;
 }
 
 /// Waits until a stream has that many messages; all of them.
@@ -187,8 +206,21 @@ pub(crate) fn now() -> i64 {
     i64::try_from(since.as_nanos()).expect("before 2262")
 }
 
+/// What came to a subscription on `monitor.>` before a message that is published now.
+pub(crate) async fn so_far(client: &Client, subscriber: &mut Subscriber) -> Vec<Message> {
+    publish(client, "monitor.end", "").await;
+    let mut before = Vec::new();
+    loop {
+        let message = next(subscriber).await;
+        if message.subject.as_str() == "monitor.end" {
+            return before;
+        }
+        before.push(message);
+    }
+}
+
 /// Reads one message of a subscription.
-pub(crate) async fn next(subscriber: &mut async_nats::Subscriber) -> async_nats::Message {
+pub(crate) async fn next(subscriber: &mut Subscriber) -> Message {
     tokio::time::timeout(crate::support::PATIENCE, subscriber.next())
         .await
         .expect("a message comes in time")

@@ -6,14 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DEVICES, SESSIONS, buffer, enable_buffer, event, feed, keys, next, now, post, publish, row, start,
-    streams,
+    DEVICES, SESSIONS, buffer, enable_buffer, event, feed, keys, next, now, post, publish, row, so_far,
+    start, streams,
 };
-use crate::support::jetstream::{drain, header, stream_messages, take, text};
+use crate::support::jetstream::{header, stream_messages, take, text};
 use crate::support::{Server, eventually, http, weir_ok};
-
-/// Long enough for a message that was published to arrive.
-const QUIET: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn s0_010_events_are_published_in_array_order() {
@@ -29,7 +26,7 @@ async fn s0_010_events_are_published_in_array_order() {
         let value: Value = serde_json::from_slice(&message.payload).unwrap();
         assert_eq!(value["n"], number);
     }
-    assert!(drain(&mut all, QUIET).await.is_empty());
+    assert!(so_far(&client, &mut all).await.is_empty());
 }
 
 #[tokio::test]
@@ -74,7 +71,7 @@ async fn s0_012_a_bad_body_is_refused_and_nothing_is_published() {
     }
     let answer = http::post_bytes(server.http(), "/monitor/dev-1", b"[{\"data\":{\"a\":\"\xff\"}}]").await;
     assert_eq!(answer.status, 400, "bytes that are no UTF-8: {}", answer.text());
-    assert!(drain(&mut all, QUIET).await.is_empty());
+    assert!(so_far(&client, &mut all).await.is_empty());
 }
 
 #[tokio::test]
@@ -87,7 +84,7 @@ async fn s0_013_a_missing_device_id_is_refused() {
         let answer = http::post(server.http(), path, &json!([event(1)])).await;
         assert!((400..500).contains(&answer.status), "{path}: {} {}", answer.status, answer.text());
     }
-    let messages = drain(&mut all, QUIET).await;
+    let messages = so_far(&client, &mut all).await;
     assert!(!messages.iter().any(|message| message.subject.starts_with("monitor")), "{messages:?}");
 }
 
@@ -121,7 +118,7 @@ async fn s0_014_ids_that_are_no_subject_tokens_are_encoded_or_refused() {
     let answer = post(&server, "dev_1-X", &json!([event(1)])).await;
     assert_eq!(answer.status, 409, "{}", answer.text());
     assert!(answer.text().contains("Dev_1-x"), "the first spelling is named: {}", answer.text());
-    assert!(drain(&mut all, QUIET).await.is_empty());
+    assert!(so_far(&client, &mut all).await.is_empty());
 }
 
 #[tokio::test]
@@ -162,7 +159,7 @@ async fn s0_016_a_device_in_the_body_does_not_count() {
     let message = next(&mut all).await;
     assert_eq!(message.subject.as_str(), "monitor.good");
     assert_eq!(header(&message, "X-Monitor-Device"), Some("good"));
-    assert!(drain(&mut all, QUIET).await.is_empty());
+    assert!(so_far(&client, &mut all).await.is_empty());
     eventually("the device has a row", || async { row(&client, DEVICES, "good").await }).await;
     assert!(row(&client, DEVICES, "evil").await.is_none());
 }
@@ -386,7 +383,7 @@ async fn s0_024_parallel_posts_of_many_devices_all_arrive() {
     for (subject, numbers) in found {
         assert_eq!(numbers, (0..200).collect::<Vec<_>>(), "{subject}");
     }
-    assert!(drain(&mut all, QUIET).await.is_empty());
+    assert!(so_far(&client, &mut all).await.is_empty());
 }
 
 /// A page of somebody else's cannot post here through a visitor's browser, and a name that was rebound to this address
@@ -402,5 +399,5 @@ async fn a_foreign_origin_or_host_is_refused() {
         let answer = http::request(server.http(), "POST", "/monitor/dev-1", &headers, body.as_bytes()).await;
         assert_eq!(answer.status, 403, "{headers:?}: {}", answer.text());
     }
-    assert!(drain(&mut all, QUIET).await.is_empty());
+    assert!(so_far(&client, &mut all).await.is_empty());
 }
