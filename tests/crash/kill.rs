@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::campaign::{Campaign, Random, carried_out, tell};
 use crate::raw::{Raw, is_gone};
-use crate::support::{Server, http};
+use crate::support::{Server, http, within};
 
 const FILE: &str = "K";
 const MEMORY: &str = "V";
@@ -34,6 +34,8 @@ const KILLS: u64 = 8;
 const DEVICES: [&str; 2] = ["memory", "file"];
 /// Messages in a pull that takes what is left.
 const REST: usize = 250;
+/// Longest a recording's end may take: its mirror is waited for up to 30 s.
+const ENDED: Duration = Duration::from_secs(45);
 /// Longest a worker may need to notice that its server is gone.
 const GONE: Duration = Duration::from_secs(20);
 
@@ -431,8 +433,11 @@ impl Life {
         self.acker.take_rest(&mut raw, &self.seen).await.expect("the consumer can be read");
         for device in &self.devices {
             let path = format!("/api/v1/recordings/{}", device.session());
-            let stopped = post(&self.server, "POST", &format!("{path}/stop"), &Value::Null).await;
-            assert_eq!(stopped["state"], "stopped", "{stopped}");
+            post(&self.server, "POST", &format!("{path}/stop"), &Value::Null).await;
+            within(ENDED, "the recording is stopped", || async {
+                (post(&self.server, "GET", &path, &Value::Null).await["state"] == "stopped").then_some(())
+            })
+            .await;
             let mut raw = Raw::connect(self.server.client_address(), "end").await.expect("a connection");
             let count = device.verify(&mut raw).await.expect("the recording can be read");
             let session = post(&self.server, "GET", &path, &Value::Null).await["session"].clone();

@@ -255,7 +255,8 @@ impl Raw {
         let info = self.api(&format!("STREAM.INFO.{stream}"), &Value::Null).await?;
         let count = info["state"]["messages"].as_u64().expect("a count");
         // In portions: a connection that is sent more than it reads is closed.
-        let config = json!({"ack_policy": "none", "deliver_policy": "all", "mem_storage": true});
+        let config = json!({"ack_policy": "none", "deliver_policy": "all", "mem_storage": true,
+            "inactive_threshold": 300_000_000_000_u64});
         let body = json!({"stream_name": stream, "config": config});
         let created = self.api(&format!("CONSUMER.CREATE.{stream}"), &body).await?;
         let name = created["name"].as_str().expect("a name").to_owned();

@@ -36,11 +36,17 @@ impl Publisher {
         let task = tokio::spawn({
             let (stop, answered, address) = (Arc::clone(&stop), Arc::clone(&answered), address.to_owned());
             async move {
-                for n in first.. {
-                    if stop.load(Ordering::SeqCst) || !post(&address, n).await {
-                        return;
+                let mut n = first;
+                while !stop.load(Ordering::SeqCst) {
+                    match post(&address, n).await {
+                        Some(true) => {
+                            answered.store(n, Ordering::SeqCst);
+                            n += 1;
+                        }
+                        // The same once more.
+                        Some(false) => tokio::time::sleep(Duration::from_millis(5)).await,
+                        None => return,
                     }
-                    answered.store(n, Ordering::SeqCst);
                 }
             }
         });
@@ -67,18 +73,19 @@ impl Publisher {
     }
 }
 
-/// True when the event was answered with 200. A server that is killed answers nothing: that is no failure here.
-async fn post(address: &str, n: u64) -> bool {
+/// Whether the event was answered with 200, or may be when it is posted again. A server that is killed answers nothing: that is no
+/// failure here.
+async fn post(address: &str, n: u64) -> Option<bool> {
     let body =
         json!([{"id": format!("event-{n}"), "type": "state", "symbol": "n", "data": {"n": n}}]).to_string();
     let path = format!("/monitor/{DEVICE}");
     let sent =
         http::try_request(address, "POST", &path, &[("Content-Type", "application/json")], body.as_bytes());
     match sent.await {
-        Ok(answer) => carried_out(&answer).is_some(),
+        Ok(answer) => Some(carried_out(&answer).is_some()),
         Err(error) => {
             assert!(is_gone(&error), "event {n}: {error}");
-            false
+            None
         }
     }
 }
