@@ -12,6 +12,7 @@ pub mod connector;
 mod error;
 mod handshake;
 pub mod jetstream;
+pub mod json;
 pub mod kv;
 mod message;
 mod request;

@@ -14,6 +14,7 @@ use super::id::Id;
 use super::span;
 use super::table::{Table, TableError};
 use crate::client::jetstream::{JetStream, Storage};
+use crate::client::json;
 use crate::sys::clock::SharedClock;
 
 /// Window of a buffer for which none is given.
@@ -176,7 +177,7 @@ pub struct Device {
     #[serde(default, with = "time::optional")]
     pub updated: Option<i64>,
     /// What others keep here.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub other: Map<String, Value>,
 }
 

@@ -11,6 +11,7 @@ use weir_protocol::{header, time};
 
 use super::fields::{self, Fields};
 use super::id::Id;
+use crate::client::json::Plain;
 use crate::sys::random::Random;
 
 /// Header with the device's id.
@@ -125,8 +126,8 @@ pub fn parse(body: &[u8], now: i64, random: &Random) -> Result<Vec<Event>, Event
 
 /// What a body is that is no array.
 fn not_an_array(body: &[u8], error: &serde_json::Error) -> String {
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(value) => format!("it is {}", fields::kind(&value)),
+    match serde_json::from_slice::<Plain>(body) {
+        Ok(Plain(value)) => format!("it is {}", fields::kind(&value)),
         Err(_) => format!("{} at line {}, column {}", fields::syntax(error), error.line(), error.column()),
     }
 }

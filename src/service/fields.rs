@@ -9,6 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use weir_protocol::duration::{self, DurationError};
 
+use crate::client::json::Plain;
+
 /// Longest value shown in an error, in characters.
 const SHOWN_MAX: usize = 60;
 
@@ -71,8 +73,8 @@ impl Fields {
     pub fn parse(json: &[u8]) -> Result<Self, FieldError> {
         match serde_json::from_slice::<Entries>(json) {
             Ok(Entries(left)) => Self::of(String::new(), left),
-            Err(error) if error.is_data() => match serde_json::from_slice::<Value>(json) {
-                Ok(value) => Err(FieldError::NotAnObject(kind(&value))),
+            Err(error) if error.is_data() => match serde_json::from_slice::<Plain>(json) {
+                Ok(Plain(value)) => Err(FieldError::NotAnObject(kind(&value))),
                 Err(error) => Err(not_json(&error)),
             },
             Err(error) => Err(not_json(&error)),
@@ -285,8 +287,8 @@ impl<'de> Deserialize<'de> for Entries {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                while let Some((name, Plain(value))) = map.next_entry()? {
+                    entries.push((name, value));
                 }
                 Ok(Entries(entries))
             }

@@ -13,6 +13,7 @@ use super::id::Id;
 use super::span;
 use super::table::{Table, TableError};
 use crate::client::jetstream::JetStream;
+use crate::client::json;
 
 /// A recording's description.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,7 +78,7 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unrecorded: Vec<Unrecorded>,
     /// What others keep here.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub other: Map<String, Value>,
 }
 
@@ -187,7 +188,7 @@ pub struct RecordState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What others keep here.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub other: Map<String, Value>,
 }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use weir_protocol::time;
 
+use crate::client::json;
+
 /// Where a stream keeps its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,7 +92,7 @@ pub struct StreamConfig {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// Everything else that the server said.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub other: Map<String, Value>,
 }
 
@@ -136,7 +138,7 @@ pub struct Mirror {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opt_start_seq: Option<u64>,
     /// Everything else that the server said.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub other: Map<String, Value>,
 }
 
@@ -218,7 +220,7 @@ pub struct AccountInfo {
     #[serde(default)]
     pub consumers: u64,
     /// Everything else that the server said.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub other: Map<String, Value>,
 }
 
