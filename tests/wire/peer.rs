@@ -1,17 +1,21 @@
 //! One end of a conversation: bytes sent and bytes expected, over TCP or the pipe, with Weir or with nats-server.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use weir::server::{Address, Config, Limits, Server};
 use weir::sys::random::Random;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a server asks by itself, the first time some 2 s after CONNECT.
+const PING: &[u8] = b"PING\r\n";
 
 /// CONNECT as a usual client sends it.
 pub(crate) const CONNECT: &str = r#"CONNECT {"verbose":false,"pedantic":false,"protocol":1,"echo":true,"headers":true,"no_responders":true}"#;
@@ -134,24 +138,37 @@ impl Partner {
     }
 }
 
+/// Nobody listens there any more. Asked by listening, not by connecting: a server of another test may have the port by now.
+pub(crate) async fn expect_free(address: SocketAddr) {
+    timeout(PATIENCE, async {
+        while TcpListener::bind(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("nobody listens any more");
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// One end of a connection.
+/// One end of a connection. In real time it may be slow enough to be asked by the server: such a PING is passed over.
 pub(crate) struct Peer {
     stream: Box<dyn Stream>,
     unread: Vec<u8>,
     patience: Duration,
+    passes_pings: bool,
 }
 
 impl Peer {
     pub(crate) fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self { stream: Box::new(stream), unread: Vec::new(), patience: PATIENCE }
+        Self { stream: Box::new(stream), unread: Vec::new(), patience: PATIENCE, passes_pings: true }
     }
 
-    /// Waits for hours: for paused time.
+    /// Waits for hours, and expects every PING: for paused time.
     pub(crate) fn patient(mut self) -> Self {
         self.patience = Duration::from_secs(24 * 60 * 60);
+        self.passes_pings = false;
         self
     }
 
@@ -170,15 +187,23 @@ impl Peer {
     /// The next bytes are these.
     pub(crate) async fn expect(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
-        while self.unread.len() < expected.len() && self.unread[..] == expected[..self.unread.len()] {
-            if !self.read().await {
-                break;
+        loop {
+            let count = expected.len().min(self.unread.len());
+            let (got, wanted) = (&self.unread[..count], &expected[..count]);
+            let goes_on = if got == wanted {
+                if count == expected.len() {
+                    break;
+                }
+                self.read().await
+            } else {
+                let same = got.iter().zip(wanted).take_while(|(got, wanted)| got == wanted).count();
+                let line = got[..same].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                self.pass_ping(line).await
+            };
+            if !goes_on {
+                let all = String::from_utf8_lossy(&self.unread).into_owned();
+                panic!("expected {:?}, got {all:?}", String::from_utf8_lossy(expected));
             }
-        }
-        let got = &self.unread[..expected.len().min(self.unread.len())];
-        if got != expected {
-            let all = String::from_utf8_lossy(&self.unread).into_owned();
-            panic!("expected {:?}, got {all:?}", String::from_utf8_lossy(expected));
         }
         self.unread.drain(..expected.len());
     }
@@ -186,6 +211,9 @@ impl Peer {
     /// The next line, without its end.
     pub(crate) async fn line(&mut self) -> String {
         loop {
+            if !self.unread.is_empty() && self.pass_ping(0).await {
+                continue;
+            }
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
                 let line = String::from_utf8(self.unread[..end].to_vec()).expect("text");
                 self.unread.drain(..end + 2);
@@ -210,8 +238,8 @@ impl Peer {
 
     /// The connection is closed, and nothing was said.
     pub(crate) async fn expect_closed(&mut self) {
-        while self.unread.is_empty() {
-            if !self.read().await {
+        while self.unread.is_empty() || self.pass_ping(0).await {
+            if self.unread.is_empty() && !self.read().await {
                 return;
             }
         }
@@ -221,7 +249,30 @@ impl Peer {
     /// Everything until the connection is closed.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.read().await {}
+        let mut line = 0;
+        while !self.pass_ping(line).await
+            && let Some(end) = memchr::memmem::find(&self.unread[line..], b"\r\nP")
+        {
+            line += end + 2;
+        }
         std::mem::take(&mut self.unread)
+    }
+
+    /// Takes the PING out with which the unread bytes go on at `line`, where a line begins; false when it is none.
+    async fn pass_ping(&mut self, line: usize) -> bool {
+        while self.passes_pings
+            && self.unread[line..].len() < PING.len()
+            && PING.starts_with(&self.unread[line..])
+        {
+            if !self.read().await {
+                return false;
+            }
+        }
+        let is_ping = self.passes_pings && self.unread[line..].starts_with(PING);
+        if is_ping {
+            self.unread.drain(line..line + PING.len());
+        }
+        is_ping
     }
 
     /// False at the end of the stream.

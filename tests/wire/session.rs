@@ -2,7 +2,7 @@
 
 use weir::server::Limits;
 
-use crate::peer::{CONNECT, Partner, start, with_each};
+use crate::peer::{CONNECT, Partner, expect_free, start, with_each};
 
 #[tokio::test]
 async fn info_comes_first_and_again_after_the_first_pong() {
@@ -153,7 +153,7 @@ async fn shutdown_flushes_and_closes_everybody() {
     stopped.unwrap();
     assert_eq!(rest, "MSG a 1 1\r\nx\r\n".repeat(1000).into_bytes());
     other.expect_closed().await;
-    tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
+    expect_free(address).await;
 }
 
 #[tokio::test]

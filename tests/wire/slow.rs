@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use weir::server::Limits;
 
-use crate::peer::with_each;
+use crate::peer::{PATIENCE, with_each};
 
 #[tokio::test]
 async fn whoever_falls_behind_is_closed_while_others_go_on() {
@@ -47,7 +48,19 @@ async fn a_write_that_takes_too_long_closes() {
             publisher.send(&sent).await;
         }
         publisher.sync().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // It reads only once it has been closed: when a request on its subject finds nobody.
+        publisher.send("SUB r 2\r\n").await;
+        timeout(PATIENCE, async {
+            loop {
+                publisher.send("PUB a r 0\r\n\r\nPING\r\n").await;
+                if publisher.line().await.starts_with("HMSG r 2 ") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("it is closed");
         let rest = slow.rest().await;
         assert!(rest.len() < 20 * sent.len(), "it was closed before the end");
     })
