@@ -54,6 +54,8 @@ const TARGET: &str = "replay.machine";
 const SPEED: f64 = 4.0;
 /// The shortest demo in which every part has its time.
 const FOR_MIN: Duration = Duration::from_secs(5);
+/// Longest that the last replayed messages may take to the subscriber, on a slow machine.
+const ARRIVAL_MAX: Duration = Duration::from_secs(20);
 /// How long the parts take without `--for`.
 const DEFAULT: Duration = Duration::from_secs(20);
 
@@ -418,7 +420,7 @@ async fn replay_recording(client: &Client, clock: &SharedClock, count: u64, witn
         replay::start(client, clock.clone(), recording, options).await.map_err(|error| failed(&error))?;
     replay.wait().await.map_err(|error| failed(&error))?;
     // What was published last is still on its way to the subscriber; what has not come by then is missing.
-    let _ = tokio::time::timeout(Duration::from_secs(2), witness.until(count)).await;
+    let _ = tokio::time::timeout(ARRIVAL_MAX, witness.until(count)).await;
     Ok(())
 }
 
