@@ -48,14 +48,14 @@ def queue_groups_share(t):
 
 @case
 def req_and_reply(t):
-    t.connected_in_background("reply", "help.please", "on my way")
+    t.subscribed_in_background("reply", "help.please", "on my way")
     t.nats("req", "help.please", "now").says(r"Received with rtt", "on my way")
     t.nats("req", "help.please", "--raw", "--replies", "1", "now").says(r"^on my way\s*$")
 
 
 @case
 def reply_echoes_headers(t):
-    t.connected_in_background("reply", "echo", "--echo")
+    t.subscribed_in_background("reply", "echo", "--echo")
     t.nats("req", "echo", "payload", "-H", "Trace:7").says("payload", "Trace: 7")
 
 
@@ -103,12 +103,12 @@ def server_check_connection(t):
 
 @case
 def server_check_request(t):
-    t.connected_in_background("reply", "health", "fine")
+    t.subscribed_in_background("reply", "health", "fine")
     t.nats("server", "check", "request", "--subject", "health", "--match-payload", "fine").says("^OK ")
 
 
 @case
 def bench_pub_sub(t):
-    subscriber = t.connected_in_background("bench", "sub", "speed", "--msgs", "20000", "--no-progress")
+    subscriber = t.subscribed_in_background("bench", "sub", "speed", "--msgs", "20000", "--no-progress")
     t.nats("bench", "pub", "speed", "--msgs", "20000", "--size", "128", "--no-progress").says(r"msgs/sec")
     subscriber.wait(20).says(r"msgs/sec")

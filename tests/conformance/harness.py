@@ -16,9 +16,12 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 CASES = []
 COMMAND_LIMIT = 30  # seconds
+# States of a TCP socket in the kernel's table.
+ESTABLISHED, LISTENING = "01", "0A"
 
 
 def case(function=None, weir_only=False):
@@ -132,6 +135,7 @@ class Target:
         self.process = None
         self.url = None
         self.http = None
+        self.monitor = None
         self.background = []
         # No context, no server and no switch of the user's own reaches the commands; validation of every answer
         # against the command line's own schemas stays on.
@@ -152,6 +156,7 @@ class Target:
             command = [self.weir_path, "serve", "--port", "-1", "--http", "127.0.0.1:0", "--store", self.store]
         else:
             command = [self.nats_server_path, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", self.store]
+        command += ["-m", "-1"]
         with open(self.log_path, "ab") as log:
             start = log.tell()
             self.process = subprocess.Popen(
@@ -170,6 +175,7 @@ class Target:
         self.url = "nats://" + re.search(r"Listening for client connections on (\S+)", text).group(1)
         http = re.search(r"Listening for HTTP requests on (?:http://)?(\S+)", text)
         self.http = http and http.group(1)
+        self.monitor = re.search(r"Starting http monitor on (?:http://)?(\S+)", text).group(1)
         self.env["NATS_URL"] = self.url
 
     def stop(self, with_signal=signal.SIGTERM):
@@ -241,29 +247,46 @@ class Target:
     def nats_in_background(self, *args):
         return self.spawn(self.nats_path, *args)
 
-    def connected_in_background(self, *args):
-        """Starts `nats ARGS` and returns when it has its connection and had the time to subscribe."""
+    def subscribed_in_background(self, *args):
+        """Starts `nats ARGS` and returns when the server has its subscription."""
         started = self.nats_in_background(*args)
-        port = int(self.url.rsplit(":", 1)[1])
-        eventually(f"{' '.join(args)} is connected", lambda: has_connection(started.process.pid, port))
-        time.sleep(0.3)
+        eventually(f"{' '.join(args)} has subscribed", lambda: self.has_subscription(started))
         return started
 
     def subscribe(self, *args):
         """`nats sub ARGS`, ready to receive."""
-        return self.connected_in_background("sub", *args)
+        return self.subscribed_in_background("sub", *args)
 
-    def nats_on_a_terminal(self, *args, keys="", limit=15):
-        """Runs `nats` on a pseudo terminal, types `keys` one after another when it waits, and returns what it showed."""
+    def consuming_in_background(self, stream, *args):
+        """Starts `nats ARGS` and returns when the stream has a consumer for it."""
+        before = self.consumers(stream)
+        started = self.nats_in_background(*args)
+        eventually(f"{' '.join(args)} has its consumer", lambda: self.consumers(stream) - before)
+        return started
+
+    def has_subscription(self, started):
+        """True when the server knows a subscription of that command, inboxes aside."""
+        if started.process.poll() is not None:
+            started.read()
+            raise Failure(f"it ended instead of subscribing\n{started}")
+        with urllib.request.urlopen(f"http://{self.monitor}/connz?subs=1", timeout=10) as answer:
+            connections = json.load(answer)["connections"]
+        ports = local_ports(started.process.pid)
+        subjects = [s for c in connections if c["port"] in ports for s in c.get("subscriptions_list") or []]
+        return any(not subject.startswith("_INBOX.") for subject in subjects)
+
+    def nats_on_a_terminal(self, *args, prompt, key, limit=COMMAND_LIMIT):
+        """Runs `nats` on a pseudo terminal and returns what it showed. From the first prompt on `key` is typed whenever nothing
+        more is shown: it must mean "go on" at each prompt, and one too many does no harm."""
         pid, terminal = pty.fork()
         if pid == 0:
             os.chdir(self.folder)
             os.execve(self.nats_path, [self.nats_path, *args], self.env)
-        shown, keys = b"", list(keys)
-        end, quiet_since = time.monotonic() + limit, time.monotonic()
+        shown, asked = b"", 0
+        end = time.monotonic() + limit
         try:
             while time.monotonic() < end:
-                ready, _, _ = select.select([terminal], [], [], 0.1)
+                ready, _, _ = select.select([terminal], [], [], 0.3)
                 if ready:
                     try:
                         chunk = os.read(terminal, 65536)
@@ -272,12 +295,11 @@ class Target:
                     if not chunk:
                         break
                     shown += chunk
-                    if b"\x1b[6n" in chunk:  # asked for the cursor's position
+                    while asked < shown.count(b"\x1b[6n"):  # for the cursor's position
                         os.write(terminal, b"\x1b[1;1R")
-                    quiet_since = time.monotonic()
-                elif keys and time.monotonic() - quiet_since > 0.5:
-                    os.write(terminal, keys.pop(0).encode())
-                    quiet_since = time.monotonic()
+                        asked += 1
+                elif prompt.encode() in shown:
+                    os.write(terminal, key.encode())
         finally:
             os.close(terminal)
             try:
@@ -311,6 +333,10 @@ class Target:
     def stream_state(self, stream):
         return self.api(f"STREAM.INFO.{stream}")["state"]
 
+    def consumers(self, stream):
+        """The names of a stream's consumers."""
+        return set(self.api(f"CONSUMER.NAMES.{stream}")["consumers"] or [])
+
     def sequences(self, stream):
         """The sequences of a stream's messages, told by its state."""
         state = self.api(f"STREAM.INFO.{stream}", {"deleted_details": True})["state"]
@@ -325,7 +351,7 @@ def equal(found, expected, what="value"):
         raise Failure(f"{what}: expected {expected!r}, found {found!r}")
 
 
-def eventually(what, probe, limit=10):
+def eventually(what, probe, limit=20):
     """Asks until the answer is true."""
     end = time.monotonic() + limit
     while True:
@@ -337,20 +363,8 @@ def eventually(what, probe, limit=10):
         time.sleep(0.1)
 
 
-def has_connection(pid, port):
-    """True when the process holds an established TCP connection to that port."""
-    try:
-        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    except OSError:
-        return False
-    own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        rows = [line.split() for line in table.readlines()[1:]]
-    return any(row[3] == "01" and int(row[2].split(":")[1], 16) == port and row[9] in own for row in rows)
-
-
-def listening_ports(pid):
-    """The TCP ports on which a process listens (IPv4)."""
+def local_ports(pid, state=ESTABLISHED):
+    """The TCP ports of a process (IPv4) in a state of the kernel's table."""
     try:
         links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
@@ -358,4 +372,4 @@ def listening_ports(pid):
     own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
     with open("/proc/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in table.readlines()[1:]]
-    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in own]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == state and row[9] in own]
