@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
+use async_nats::{Client, Message};
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
 use crate::support::jetstream::{
     SECOND, ack, answer, consumer_info, create_consumer, create_stream, delivery, drain, fetch, header, pull,
     store, take, text, try_create_consumer,
 };
-use crate::support::{Server, api, eventually, refused, succeeded};
+use crate::support::{Server, api, eventually, refused, succeeded, undisturbed};
 
 async fn stream_of(client: &Client, messages: u64) {
     create_stream(client, json!({"name": "S", "subjects": ["s.*"]})).await;
@@ -139,8 +140,11 @@ async fn s1_023_a_push_consumer_without_acks_reaches_every_subscriber() {
     let client = server.connect().await;
     stream_of(&client, 0).await;
     let mut one = client.subscribe("fanout.btcusdt").await.expect("subscribe");
-    let mut other = server.connect().await.subscribe("fanout.btcusdt").await.expect("subscribe");
-    client.flush().await.expect("flush");
+    let second = server.connect().await;
+    let mut other = second.subscribe("fanout.btcusdt").await.expect("subscribe");
+    for subscribed in [&client, &second] {
+        subscribed.flush().await.expect("flush");
+    }
     let config = json!({"durable_name": "FAN", "deliver_subject": "fanout.btcusdt", "ack_policy": "none"});
     create_consumer(&client, "S", config).await;
     for n in 1..=5 {
@@ -160,21 +164,31 @@ async fn s1_024_a_push_consumer_with_acks_redelivers_what_is_not_acked() {
     let server = Server::broker().start().await;
     let client = server.connect().await;
     stream_of(&client, 3).await;
-    let mut deliveries = client.subscribe("push.here").await.expect("subscribe");
+    let mut pushed = client.subscribe("push.here").await.expect("subscribe");
     client.flush().await.expect("flush");
     let config = json!({"durable_name": "P", "deliver_subject": "push.here", "ack_policy": "explicit",
         "ack_wait": SECOND});
     create_consumer(&client, "S", config).await;
-    let first = take(&mut deliveries, 3).await;
-    ack(&client, &first[1]).await;
-    let again = take(&mut deliveries, 2).await;
-    let mut seen: Vec<(String, u64)> = again.iter().map(|m| (text(m), delivery(m).deliveries)).collect();
-    seen.sort();
-    assert_eq!(seen, [("1".to_owned(), 2), ("3".to_owned(), 2)]);
-    for message in &again {
-        ack(&client, message).await;
+    let mut acked = Vec::new();
+    for (number, deliveries) in [("2", 1), ("1", 2), ("3", 2)] {
+        let not_acked = |message: &Message| {
+            assert!(!acked.contains(&text(message)), "acked means done: {message:?}");
+        };
+        let message = loop {
+            let next = take(&mut pushed, 1).await.remove(0);
+            not_acked(&next);
+            if text(&next) == number && delivery(&next).deliveries >= deliveries {
+                break next;
+            }
+        };
+        ack(&client, &message).await;
+        // All of it comes on one connection: what is here by now was sent before the confirmation.
+        while let Some(before) = pushed.next().now_or_never().flatten() {
+            not_acked(&before);
+        }
+        acked.push(number.to_owned());
     }
-    assert!(drain(&mut deliveries, Duration::from_millis(1500)).await.is_empty(), "acked means done");
+    assert!(drain(&mut pushed, Duration::from_millis(1500)).await.is_empty(), "acked means done");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,33 +287,40 @@ async fn every_answer_to_a_delivery_does_what_it_says() {
     let server = Server::broker().start().await;
     let client = server.connect().await;
     stream_of(&client, 6).await;
-    let config = json!({"durable_name": "C", "ack_policy": "explicit", "ack_wait": SECOND});
-    create_consumer(&client, "S", config).await;
-    let mut terminated =
-        client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.S.C").await.expect("subscribe");
-    let first = fetch(&client, "S", "C", 5).await;
-    answer(&client, &first.messages[0], "-NAK").await;
-    answer(&client, &first.messages[1], r#"-NAK {"delay": 400000000}"#).await;
-    answer(&client, &first.messages[2], "+TERM poison").await;
-    ack(&client, &first.messages[3]).await;
-    let at_once = pull(&client, "S", "C", &json!({"batch": 1, "expires": SECOND})).await;
+    // With 400 ms three times in 1.8 s no two steps lie an ack_wait apart.
+    let (name, at_once, advisory, delayed) = undisturbed(Duration::from_millis(1800), async |number| {
+        let name = format!("C{number}");
+        let config = json!({"durable_name": name, "ack_policy": "explicit", "ack_wait": SECOND});
+        create_consumer(&client, "S", config).await;
+        let terminated = format!("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.S.{name}");
+        let mut terminated = client.subscribe(terminated).await.expect("subscribe");
+        let first = fetch(&client, "S", &name, 5).await;
+        answer(&client, &first.messages[0], "-NAK").await;
+        answer(&client, &first.messages[1], r#"-NAK {"delay": 400000000}"#).await;
+        answer(&client, &first.messages[2], "+TERM poison").await;
+        ack(&client, &first.messages[3]).await;
+        let at_once = pull(&client, "S", &name, &json!({"batch": 1, "expires": SECOND})).await;
+        ack(&client, &at_once.messages[0]).await;
+        let advisory = take(&mut terminated, 1).await.remove(0);
+        // Work in progress keeps the fifth from coming again for another ack_wait.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            answer(&client, &first.messages[4], "+WPI").await;
+        }
+        let delayed = fetch(&client, "S", &name, 2).await;
+        (name, at_once, advisory, delayed)
+    })
+    .await;
     assert_eq!((at_once.texts(), delivery(&at_once.messages[0]).deliveries), (vec!["1".to_owned()], 2));
-    ack(&client, &at_once.messages[0]).await;
-    let advisory: Value = serde_json::from_slice(&take(&mut terminated, 1).await[0].payload).expect("JSON");
+    let advisory: Value = serde_json::from_slice(&advisory.payload).expect("JSON");
     assert_eq!((&advisory["stream_seq"], &advisory["reason"]), (&json!(3), &json!("poison")));
-    // Work in progress keeps the fifth from coming again for another ack_wait.
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        answer(&client, &first.messages[4], "+WPI").await;
-    }
-    let delayed = fetch(&client, "S", "C", 2).await;
     assert_eq!(delayed.texts(), ["2", "6"], "the delayed one first, the fifth is still in work");
     ack(&client, &delayed.messages[0]).await;
     ack(&client, &delayed.messages[1]).await;
-    let late = pull(&client, "S", "C", &json!({"batch": 1, "expires": 3 * SECOND})).await;
+    let late = pull(&client, "S", &name, &json!({"batch": 1, "expires": 3 * SECOND})).await;
     assert_eq!(late.texts(), ["5"]);
     ack(&client, &late.messages[0]).await;
-    let info = consumer_info(&client, "S", "C").await;
+    let info = consumer_info(&client, "S", &name).await;
     assert_eq!((&info["num_ack_pending"], &info["num_pending"]), (&json!(0), &json!(0)));
     assert_eq!(info["ack_floor"]["stream_seq"], 6);
 }

@@ -4,30 +4,35 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::Server;
 use crate::support::jetstream::{
     SECOND, all_messages, create_consumer, create_stream, fetch, get_message, store, store_with,
     stream_messages,
 };
+use crate::support::{Server, undisturbed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_007_a_repeated_message_id_is_stored_once_inside_the_window() {
     let server = Server::broker().start().await;
     let client = server.connect().await;
     for storage in ["memory", "file"] {
-        let config =
-            json!({"name": storage, "subjects": [storage], "storage": storage, "duplicate_window": SECOND});
-        create_stream(&client, config).await;
         let id = [("Nats-Msg-Id", "one")];
-        let first = store_with(&client, storage, &id, "1").await;
-        assert_eq!(first, json!({"stream": storage, "seq": 1}));
-        let second = store_with(&client, storage, &id, "2").await;
-        assert_eq!(second, json!({"stream": storage, "seq": 1, "duplicate": true}));
-        assert_eq!(stream_messages(&client, storage).await, 1);
+        let (name, first, second) = undisturbed(Duration::from_secs(1), async |number| {
+            let name = format!("{storage}-{number}");
+            let config =
+                json!({"name": name, "subjects": [name], "storage": storage, "duplicate_window": SECOND});
+            create_stream(&client, config).await;
+            let first = store_with(&client, &name, &id, "1").await;
+            let second = store_with(&client, &name, &id, "2").await;
+            (name, first, second)
+        })
+        .await;
+        assert_eq!(first, json!({"stream": name, "seq": 1}));
+        assert_eq!(second, json!({"stream": name, "seq": 1, "duplicate": true}));
+        assert_eq!(stream_messages(&client, &name).await, 1);
         tokio::time::sleep(Duration::from_millis(1600)).await;
-        let third = store_with(&client, storage, &id, "3").await;
-        assert_eq!(third, json!({"stream": storage, "seq": 2}));
-        let texts: Vec<String> = all_messages(&client, storage).await.iter().map(|m| m.text()).collect();
+        let third = store_with(&client, &name, &id, "3").await;
+        assert_eq!(third, json!({"stream": name, "seq": 2}));
+        let texts: Vec<String> = all_messages(&client, &name).await.iter().map(|m| m.text()).collect();
         assert_eq!(texts, ["1", "3"]);
     }
 }

@@ -10,7 +10,7 @@ use crate::support::jetstream::{
     SECOND, ack, all_messages, answer, consumer_info, create_consumer, create_stream, delivery, fetch,
     get_message, header, pull, store, stream_info, text, try_create_consumer,
 };
-use crate::support::{Server, api, refused, succeeded};
+use crate::support::{PATIENCE, Server, api, refused, succeeded};
 
 /// Ten messages on three subjects: `s.a` 1 4 7 10, `s.b` 2 5 8, `s.c` 3 6 9.
 async fn ten(client: &Client, storage: &str) {
@@ -211,10 +211,7 @@ async fn direct_get_by_sequence_by_subject_and_in_a_batch() {
     client.publish_with_reply("$JS.API.DIRECT.GET.S", inbox, body.into()).await.expect("publish");
     let mut batch = Vec::new();
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(5), answers.next())
-            .await
-            .expect("in time")
-            .expect("one");
+        let message = tokio::time::timeout(PATIENCE, answers.next()).await.expect("in time").expect("one");
         if message.status.is_some() {
             assert_eq!(message.status.map(|s| s.as_u16()), Some(204), "the batch ends with EOB");
             break;
