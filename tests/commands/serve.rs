@@ -1,7 +1,6 @@
 //! `weir serve` with its services: against another server, under other names, twice, and ended in several ways.
 
-use std::time::Duration;
-
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -9,8 +8,8 @@ use crate::support::capture::{
     control_on, controlled, ingest, numbers, recorded, recorded_count, recording, row, start_recording,
     state_of, stop_recording,
 };
-use crate::support::jetstream::{all_messages, drain, stream_info};
-use crate::support::{PATIENCE, Server, eventually, weir_ok};
+use crate::support::jetstream::{all_messages, stream_info, take, take_all};
+use crate::support::{PATIENCE, Server, connect, eventually, options, weir_ok};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_005_the_services_run_against_an_external_server() {
@@ -36,7 +35,7 @@ async fn s0_005_the_services_run_against_an_external_server() {
     let mut playback = client.subscribe("again").await.expect("subscribe");
     client.flush().await.expect("flush");
     weir_ok(&external.url(), &["replay", "s", "--target", "again", "--speed", "100"]).await;
-    assert_eq!(drain(&mut playback, Duration::from_millis(500)).await.len(), 10);
+    take_all(&client, &mut playback, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +77,7 @@ async fn a_log_that_nobody_reads_any_more_ends_nothing() {
     }
     drop(lines);
     // Connections are logged with --debug, a stream warns of nothing; an end is logged always.
-    let client = async_nats::connect(address.expect("an address")).await.expect("it listens");
+    let client = connect(&address.expect("an address")).await;
     let made =
         crate::support::api(&client, "STREAM.CREATE.S", &json!({"name": "S", "subjects": ["s"]})).await;
     assert_eq!(made["config"]["name"], "S", "{made}");
@@ -130,13 +129,13 @@ async fn s0_008_names_and_refresh_are_configurable() {
     let started = ask(json!({"action": "start", "device_id": "dev", "session_id": "s"})).await;
     assert_eq!(started["ok"], true, "{started}");
     ingest(server.http(), "dev", 1..=3).await;
-    assert_eq!(drain(&mut live, Duration::from_millis(300)).await.len(), 3);
     assert_eq!(ask(json!({"action": "stop", "session_id": "s"})).await["ok"], true);
     eventually("the state is in its bucket", || async {
         let state = row(&client, "plant_states", "s").await?;
         (state["state"] == "stopped").then_some(())
     })
     .await;
+    take_all(&client, &mut live, 3).await;
     assert!(row(&client, "plant_sessions", "s").await.is_some());
     assert!(row(&client, "plant_devices", "dev").await.is_some());
     assert_eq!(numbers(&recorded(&client, "s").await), [1, 2, 3]);
@@ -163,8 +162,8 @@ async fn s0_008_names_and_refresh_are_configurable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_009_two_controllers_give_one_answer_to_one_request() {
     let external = Server::external().start().await;
-    let _one = Server::services_of(&external.url()).start().await;
-    let _two = Server::services_of(&external.url()).start().await;
+    let mut one = Server::services_of(&external.url()).start().await;
+    let mut two = Server::services_of(&external.url()).start().await;
     let client = external.connect().await;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.expect("subscribe");
@@ -176,12 +175,14 @@ async fn s0_009_two_controllers_give_one_answer_to_one_request() {
             .await
             .expect("publish");
     }
-    let answers = drain(&mut answers, Duration::from_secs(3)).await;
-    assert_eq!(answers.len(), 20, "one answer each");
-    for answer in &answers {
+    for answer in take(&mut answers, 20).await {
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
         assert_eq!(answer["ok"], true, "{answer}");
     }
+    // Nobody is left who could answer, and what was answered is here.
+    assert!(one.stop().await.success() && two.stop().await.success());
+    client.flush().await.expect("flush");
+    assert!(answers.next().now_or_never().is_none(), "a request was answered twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,12 +210,12 @@ async fn sigusr2_ends_recordings_and_leaves_slowly() {
     let pid_file = folder.path().join("weir.pid");
     let mut server = Server::weir().args(["--pid".into(), pid_file.clone().into_os_string()]).start().await;
     let (tell, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let options = async_nats::ConnectOptions::new().event_callback(move |event| {
+    let listening = options().event_callback(move |event| {
         // Whoever listened has seen enough.
         let _ = tell.send(event);
         async {}
     });
-    let client = options.connect(server.url()).await.expect("it connects");
+    let client = listening.connect(server.url()).await.expect("it connects");
     start_recording(&client, "dev", "s").await;
     ingest(server.http(), "dev", 1..=10).await;
     let mut own = client.subscribe("own").await.expect("subscribe");
@@ -224,11 +225,11 @@ async fn sigusr2_ends_recordings_and_leaves_slowly() {
     let told =
         async { while events.recv().await.expect("events come") != async_nats::Event::LameDuckMode {} };
     tokio::time::timeout(PATIENCE, told).await.expect("clients are told");
-    assert!(async_nats::connect(server.url()).await.is_err(), "nobody is let in any more");
+    assert!(options().connect(server.url()).await.is_err(), "nobody is let in any more");
     // Those that are there go on, and SIGTERM does not hurry it.
     server.signal("TERM");
     client.publish("own", "1".into()).await.expect("publish");
-    assert_eq!(drain(&mut own, Duration::from_millis(300)).await.len(), 1);
+    take_all(&client, &mut own, 1).await;
     server.signal("INT");
     let status = server.wait().await;
     assert_eq!(status.code(), Some(0), "{status}");
