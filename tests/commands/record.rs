@@ -105,7 +105,6 @@ async fn s0_065_delete_and_purge_all_remove_streams_and_rows() {
 }
 
 /// `WEIR_RECORD_SECONDS` says for how long: 1 to 3600, 3 when absent.
-#[expect(clippy::print_stdout, reason = "the rate is what the machine allowed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_062_recording_keeps_up_with_10_000_messages_a_second() {
     const RATE: u32 = 10_000;
