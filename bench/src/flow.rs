@@ -289,20 +289,23 @@ mod tests {
         }
     }
 
-    /// A server that takes frames and delivers some of them, for a second.
+    /// A server that takes frames and delivers one a millisecond, until the window has closed.
     #[test]
     fn messages_that_do_not_come_back_are_no_figure() {
         let frame = Frames::delivered(Shape::OneToOne, 0, 16).take(1).0.to_vec();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let (closed, delivered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (until, count) = (Arc::clone(&closed), Arc::clone(&delivered));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let frame = frame.clone();
+                let (frame, until, count) = (frame.clone(), Arc::clone(&until), Arc::clone(&count));
                 std::thread::spawn(move || {
                     let mut stream = stream.unwrap();
                     if relay::greet(&mut stream).unwrap() {
-                        for _ in 0..1000 {
+                        while !until.load(Ordering::Relaxed) {
                             stream.write_all(&frame).unwrap();
+                            count.fetch_add(1, Ordering::Relaxed);
                             std::thread::sleep(Duration::from_millis(1));
                         }
                     }
@@ -310,8 +313,16 @@ mod tests {
                 });
             }
         });
+        // The server's processor time is asked for when the window opens and when it closes.
+        let opened = AtomicBool::new(false);
+        let cpu = || {
+            closed.store(opened.swap(true, Ordering::Relaxed), Ordering::Relaxed);
+            Ok(None)
+        };
         let flow = Flow { shape: Shape::OneToOne, size: 16 };
-        let fault = flow.drive(address, Duration::from_millis(10), || Ok(None)).unwrap_err();
-        assert!(matches!(fault, Fault::Lost { received: 1000, sent: 1001.., .. }), "{fault}");
+        let fault = flow.drive(address, Duration::from_millis(10), cpu).unwrap_err();
+        let Fault::Lost { received, sent, .. } = fault else { panic!("{fault}") };
+        assert_eq!(received, delivered.load(Ordering::Relaxed));
+        assert!(sent > received, "{sent}");
     }
 }

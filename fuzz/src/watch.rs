@@ -75,17 +75,26 @@ fn lock(run: &Mutex<Run>) -> MutexGuard<'_, Run> {
     run.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[expect(clippy::disallowed_methods, reason = "whether a run was quick only real time tells")]
 #[test]
 fn only_a_run_that_takes_too_long_is_told_and_once() {
-    let (sender, told) = std::sync::mpsc::channel();
-    let watch = Watch::new(Duration::from_millis(40), move |bytes| {
-        // Nobody listens any more once the test has ended.
-        drop(sender.send(bytes.to_vec()));
-    })
-    .unwrap();
+    let longest = Duration::from_millis(40);
+    let (watch, told) = loop {
+        let (sender, told) = std::sync::mpsc::channel();
+        let watch = Watch::new(longest, move |bytes| {
+            // Nobody listens any more once the test has ended.
+            drop(sender.send(bytes.to_vec()));
+        })
+        .unwrap();
+        let begun = std::time::Instant::now();
+        watch.begin(b"quick");
+        watch.end();
+        // Unless the machine stood still in between.
+        if begun.elapsed() < longest {
+            break (watch, told);
+        }
+    };
     let patience = Duration::from_secs(20);
-    watch.begin(b"quick");
-    watch.end();
     for late in [b"late".as_slice(), b""] {
         watch.begin(late);
         assert_eq!(told.recv_timeout(patience).unwrap(), late);
