@@ -24,6 +24,13 @@ pub(crate) struct Publisher {
     delivery: Delivery,
 }
 
+/// Whoever was delivered to is waiting to be woken, by whatever way the publisher ends.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Publisher {
     pub(crate) fn new(broker: Broker, peer: Arc<Peer>, no_responders: bool) -> Self {
         let info = peer.info();
@@ -206,6 +213,28 @@ mod tests {
             }
         }
         (written, std::mem::take(&mut *recorder.0.lock().unwrap()))
+    }
+
+    /// A mistake in what comes behind a message in the same chunk takes the publisher with it.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_delivered_to_is_woken_though_the_publisher_ends() {
+        let broker = Broker::new(Random::from_seed(1));
+        let connect =
+            || broker.connect(ConnectionInfo { id: broker.next_id(), ..ConnectionInfo::default() }, 1 << 20);
+        let (subscriber, own) = (connect(), connect());
+        broker.subscribe(&subscriber, b"a", None, b"0");
+        let waiting = crate::sys::task::spawn({
+            let subscriber = Arc::clone(&subscriber);
+            async move { matches!(subscriber.outbox.work().await, Work::Write(_)) }
+        });
+        tokio::task::yield_now().await;
+        let mut publisher = Publisher::new(broker.clone(), own, false);
+        let chunk = Bytes::from_static(b"a");
+        let message = Message { subject: &chunk, reply: b"", headers: b"", payload: &chunk, tail: b"" };
+        publisher.publish(&chunk, &[message]);
+        drop(publisher);
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await;
+        assert!(woken.expect("it is woken").unwrap());
     }
 
     #[tokio::test]

@@ -75,6 +75,8 @@ pub(super) async fn serve<R, W>(
         Admission::TooMany => End::Error(ProtocolError::TooManyConnections),
         Admission::Stopped => End::Closed(ClosedReason::ServerShutdown),
     };
+    // What it has delivered is on its way before the client is waited for.
+    drop(session);
     let end = match end {
         End::Closed(reason) => reason,
         End::Error(error) => {

@@ -51,10 +51,23 @@ pub enum JetStreamError {
 /// What runs.
 pub(super) struct JetStream {
     driver: Driver,
-    /// Closes when the driver has ended.
-    ended: oneshot::Receiver<()>,
+    /// When the driver has ended: whether a temporary store is removed.
+    ended: oneshot::Receiver<io::Result<()>>,
     path: PathBuf,
+}
+
+/// Lives as long as the driver's thread. A temporary store goes with it.
+struct Alive {
     temporary: Option<TempDir>,
+    ended: Option<oneshot::Sender<io::Result<()>>>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let removed = self.temporary.take().map_or(Ok(()), TempDir::close);
+        // Nobody may be waiting.
+        let _ = self.ended.take().map(|ended| ended.send(removed));
+    }
 }
 
 impl JetStream {
@@ -98,11 +111,12 @@ impl JetStream {
         };
         let disk = Arc::new(Folder::open(&path)?);
         let cache_bytes = config.cache_bytes;
-        let (alive, ended) = oneshot::channel();
+        let (told, ended) = oneshot::channel();
+        let alive = Alive { temporary, ended: Some(told) };
         let config = DriverConfig { disk, journal_file_bytes, cache_bytes, engine, clock };
         let driver = driver::start(broker, config, alive)
             .map_err(|source| JetStreamError::Start { path: path.clone(), source })?;
-        Ok(Self { driver, ended, path, temporary })
+        Ok(Self { driver, ended, path })
     }
 
     /// Whether the store can be written.
@@ -118,15 +132,10 @@ impl JetStream {
     /// Makes everything durable and closes the store; a temporary one is removed.
     pub(super) async fn stop(self) -> Result<(), String> {
         self.driver.begin_stop();
-        // Nothing is ever sent. No thread is taken for the waiting: the system may not give one any more.
-        let _ = self.ended.await;
+        // No thread is taken for the waiting: the system may not give one any more.
+        let removed = self.ended.await.unwrap_or(Ok(()));
         self.driver.stop()?;
-        match self.temporary {
-            Some(folder) => {
-                folder.close().map_err(|error| format!("cannot remove {}: {error}", self.path.display()))
-            }
-            None => Ok(()),
-        }
+        removed.map_err(|error| format!("cannot remove {}: {error}", self.path.display()))
     }
 }
 

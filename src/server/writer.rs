@@ -4,15 +4,30 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use weir_protocol::error::ClosedReason;
 
 use crate::broker::{Batch, Outbox, Peer, Work};
+use crate::sys::panic::contain;
 
 /// Writes until the outbox has ended and what it held is written, or a write fails; then closes the writing half. A write
 /// that takes longer than `write_deadline` ends the connection as a slow consumer.
-pub(super) async fn write(peer: Arc<Peer>, mut socket: impl AsyncWrite + Unpin, write_deadline: Duration) {
+pub(super) fn write(
+    peer: Arc<Peer>,
+    socket: impl AsyncWrite + Unpin,
+    write_deadline: Duration,
+) -> impl Future<Output = ()> {
+    // Not an async block: that would hold the task twice.
+    contain(write_all(Arc::clone(&peer), socket, write_deadline)).map(move |written| {
+        if written.is_err() {
+            peer.outbox.close(ClosedReason::Kicked, false);
+        }
+    })
+}
+
+async fn write_all(peer: Arc<Peer>, mut socket: impl AsyncWrite + Unpin, write_deadline: Duration) {
     let outbox = &peer.outbox;
     while let Work::Write(batch) = outbox.work().await {
         // On the heap: every connection that has nothing to write would carry it otherwise.

@@ -10,6 +10,7 @@ use super::command::{Request, Response};
 use super::names::Names;
 use super::recorder::Recorder;
 use crate::client::{Client, PublishError, Subscription};
+use crate::sys::panic::contain;
 use crate::sys::task;
 
 /// Requests carried out at one time; more wait.
@@ -31,7 +32,9 @@ pub(super) async fn serve(mut requests: Subscription, client: Client, recorder: 
         let (client, recorder) = (client.clone(), recorder.clone());
         task::spawn(async move {
             let response = match Request::parse(&request.payload) {
-                Ok(command) => recorder.handle(command).await,
+                Ok(command) => contain(recorder.handle(command)).await.unwrap_or_else(|panicked| {
+                    Response::refused(format!("{panicked}; the log of the services says more"))
+                }),
                 Err(error) => Response::refused(format!("the request: {error}")),
             };
             if let Some(reply) = request.reply {

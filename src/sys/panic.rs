@@ -1,8 +1,8 @@
 //! What a panic may take with it. It is a mistake in Weir, and the rule is that it takes as little as it can and is never
 //! hidden.
 //!
-//! A connection, over NATS or HTTP, is served inside of [`contain`]: it is closed, and all else goes on. Of anything else
-//! others would wait for what never comes, so a program that has called [`end_the_process`] ends and is started again by
+//! What serves one peer runs inside of [`contain`]: a NATS connection is closed, a request is answered with an error, and all
+//! else goes on. Of anything else others would wait for what never comes, so a program that has called [`end_the_process`] ends and is started again by
 //! whoever started it; what was answered is on disk. In a program that embeds Weir that is the program's to decide.
 
 use std::any::Any;
@@ -59,7 +59,7 @@ pub fn end_the_process(is_caught: fn() -> bool) {
         let thread = std::thread::current();
         let (thread, what) = (thread.name().unwrap_or("without a name"), describe(panic));
         if IS_CONTAINED.get() || is_caught() {
-            tracing::error!("thread {thread} panicked: {what}");
+            tracing::error!("thread {thread} panicked, which is caught: {what}");
             return;
         }
         tracing::error!("thread {thread} panicked, and others need it: the process ends: {what}");

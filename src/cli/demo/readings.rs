@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::client::Client;
+use crate::client::json::Plain;
 
 /// How long is waited for one reading of each kind.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -18,7 +19,8 @@ pub(super) async fn next(client: &Client, subject: &str) -> Outcome<String> {
     let listened = tokio::time::timeout(PATIENCE, async {
         while let Some(message) = messages.next().await {
             let symbol = message.header("X-Monitor-Symbol").unwrap_or_default().to_owned();
-            let words = serde_json::from_slice(&message.payload).ok().and_then(|data| words(&symbol, &data));
+            let data = serde_json::from_slice::<Plain>(&message.payload).ok();
+            let words = data.and_then(|Plain(data)| words(&symbol, &data));
             let Some(words) = words else { continue };
             // The second reading of a kind means that all kinds have come by.
             if readings.insert(symbol, words).is_some() {

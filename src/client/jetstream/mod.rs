@@ -13,8 +13,8 @@ mod types;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use error::{ApiError, JetStreamError};
@@ -133,7 +133,7 @@ impl JetStream {
     /// # Errors
     /// As [`call`](Self::call).
     pub async fn delete_stream(&self, stream: &str) -> Result<bool, JetStreamError> {
-        match self.call::<Value>(&format!("STREAM.DELETE.{stream}"), &Value::Null).await {
+        match self.call::<IgnoredAny>(&format!("STREAM.DELETE.{stream}"), &Value::Null).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -145,8 +145,14 @@ impl JetStream {
     /// # Errors
     /// As [`call`](Self::call).
     pub async fn purge_stream(&self, stream: &str, purge: &Purge) -> Result<u64, JetStreamError> {
-        let answer: Value = self.call(&format!("STREAM.PURGE.{stream}"), &error::to_json(purge)?).await?;
-        Ok(answer.get("purged").and_then(Value::as_u64).unwrap_or_default())
+        #[derive(Deserialize)]
+        struct Purged {
+            #[serde(default)]
+            purged: u64,
+        }
+        let body = error::to_json(purge)?;
+        let Purged { purged } = self.call(&format!("STREAM.PURGE.{stream}"), &body).await?;
+        Ok(purged)
     }
 
     /// The names of all streams, or of those whose subjects meet `subject`.
@@ -223,7 +229,7 @@ impl JetStream {
     /// As [`call`](Self::call).
     pub async fn delete_message(&self, stream: &str, sequence: u64) -> Result<bool, JetStreamError> {
         let body = json!({"seq": sequence, "no_erase": true});
-        match self.call::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &body).await {
+        match self.call::<IgnoredAny>(&format!("STREAM.MSG.DELETE.{stream}"), &body).await {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.err_code(), Some(10_043 | 10_057)) => Ok(false),
             Err(error) => Err(error),
@@ -302,7 +308,7 @@ impl JetStream {
     /// # Errors
     /// As [`call`](Self::call).
     pub async fn delete_consumer(&self, stream: &str, consumer: &str) -> Result<bool, JetStreamError> {
-        match self.call::<Value>(&format!("CONSUMER.DELETE.{stream}.{consumer}"), &Value::Null).await {
+        match self.call::<IgnoredAny>(&format!("CONSUMER.DELETE.{stream}.{consumer}"), &Value::Null).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),

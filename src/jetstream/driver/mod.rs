@@ -110,6 +110,7 @@ pub fn start(broker: Broker, config: DriverConfig, alive: impl Send + 'static) -
     let chunk_bytes_max = usize::try_from(config.journal_file_bytes / 4)
         .map_or(CHUNK_BYTES_MAX, |bytes| bytes.min(CHUNK_BYTES_MAX));
     let store = Store::open(Arc::clone(&config.disk), options)?;
+    let health = StoreHealth::default();
     let mut worker = Worker {
         engine: Engine::new(config.engine),
         store,
@@ -117,7 +118,8 @@ pub fn start(broker: Broker, config: DriverConfig, alive: impl Send + 'static) -
         subscriptions: Subscriptions::new(broker.clone(), Arc::clone(&inbox)),
         broker,
         inbox: Arc::clone(&inbox),
-        health: StoreHealth::default(),
+        _end: EndOfThread { health: health.clone() },
+        health: health.clone(),
         failure: None,
         is_stuck: false,
         waiting: Arc::default(),
@@ -126,11 +128,8 @@ pub fn start(broker: Broker, config: DriverConfig, alive: impl Send + 'static) -
     worker.restore();
     let now = worker.time.now();
     worker.engine.resume_mirrors(now, &mut worker.store, &worker.broker);
-    let health = worker.health.clone();
-    let end = EndOfThread { health: health.clone() };
     let thread = task::thread("jetstream", move || {
         let _ends_last = alive;
-        let _end = end;
         worker.run()
     })?;
     Ok(Driver { inbox, health, thread })
@@ -173,12 +172,14 @@ impl Drop for EndOfThread {
 }
 
 struct Worker {
+    /// First, so that a panic is seen, and nobody is listened to any more, before the store has done what it was at.
+    _end: EndOfThread,
+    subscriptions: Subscriptions,
     engine: Engine,
     store: Store,
     time: Time,
     broker: Broker,
     inbox: Arc<Inbox>,
-    subscriptions: Subscriptions,
     health: StoreHealth,
     /// The answers that wait for the journal.
     waiting: Arc<Waiting>,

@@ -199,9 +199,12 @@ fn read_config(log: LogId, store: &Store) -> Result<StreamConfig, (Option<String
         return Err((None, format!("log {} has lost its configuration", log.0)));
     };
     json::decode_lenient(&text).map_err(|error| {
-        let value = serde_json::from_slice::<serde_json::Value>(&text).ok();
-        let name = value.and_then(|value| value.get("name")?.as_str().map(ToOwned::to_owned));
-        (name, format!("the configuration in log {} cannot be read: {error}", log.0))
+        #[derive(serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let named = serde_json::from_slice::<Named>(&text).ok();
+        (named.map(|named| named.name), format!("the configuration in log {} cannot be read: {error}", log.0))
     })
 }
 

@@ -77,9 +77,28 @@ pub(crate) struct Shelf {
 
 #[derive(Debug)]
 struct Open {
-    database: Arc<Database>,
+    /// There until this is dropped.
+    database: Option<Arc<Database>>,
     /// Set when the database must write no more; it can still be read.
     is_retired: Arc<AtomicBool>,
+}
+
+impl Open {
+    /// Those who read it.
+    fn readers(&self) -> usize {
+        self.database.as_ref().map_or(0, |database| Arc::strong_count(database) - 1)
+    }
+}
+
+/// redb writes once more at its end, and may stop over a damaged page then, too: nothing is lost by that.
+impl Drop for Open {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        let _ = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+    }
 }
 
 impl Shelf {
@@ -95,7 +114,8 @@ impl Shelf {
 
     /// The database.
     pub(crate) fn database(&self) -> Arc<Database> {
-        Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner).database)
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(open.database.as_ref().expect("it is there until its end"))
     }
 
     /// Opens the database again, after a failure. The old one writes no more, and is read until the new one is open.
@@ -110,14 +130,9 @@ impl Shelf {
             std::mem::replace(&mut *slot, new)
         };
         // A read that began before ends soon; the pages it sees must not be written over meanwhile.
-        while Arc::strong_count(&old.database) > 1 {
+        while old.readers() > 0 {
             std::thread::yield_now();
         }
-        // It may stop over a damaged page at its end, too; the new one does not mind.
-        let _ = guarded(|| {
-            drop(old);
-            Ok(())
-        });
         Ok(())
     }
 }
@@ -135,7 +150,7 @@ fn open_database(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Open, Shelf
             .set_cache_size(cache_bytes)
             .create_with_backend(file)
             .map_err(|error: DatabaseError| ShelfError::from(error))?;
-        Ok(Open { database: Arc::new(database), is_retired })
+        Ok(Open { database: Some(Arc::new(database)), is_retired })
     })
 }
 

@@ -23,6 +23,7 @@ use crate::log::LogId;
 use crate::record::{Frame, Kind, encode_runs};
 use crate::runs;
 use crate::segments::Segments;
+use crate::worker::NEVER;
 
 /// Why no changes are taken, and what must come first.
 #[derive(Debug)]
@@ -64,6 +65,11 @@ impl Refusal {
         Self { text: cause.clone(), cause, wanted, is_moved: false, lost }
     }
 
+    /// Nothing is written any more before the store is opened again.
+    fn is_final(&self) -> bool {
+        self.wanted == NEVER
+    }
+
     /// redb has everything before `generation`.
     pub(super) fn moved(&mut self, generation: u64) {
         self.is_moved |= generation >= self.wanted;
@@ -84,7 +90,9 @@ impl Store {
 
     /// The journal has failed. `wanted` is the generation it goes on with.
     pub(super) fn refuse(&mut self, cause: String, wanted: u64) {
-        let lost = std::mem::take(&mut self.staged);
+        // Where the store had not recovered from an earlier failure, that one's changes are lost still.
+        let mut lost = self.refusal.take().map(|earlier| earlier.lost).unwrap_or_default();
+        lost.append(&mut self.staged);
         self.refusal = Some(Refusal::new(cause, wanted, lost));
         self.epoch += 1;
         // What is staged goes nowhere, and nothing waits for it.
@@ -128,6 +136,10 @@ impl Store {
         let Some(cause) = self.refusing().map(str::to_owned) else {
             return Err(StageError::Invalid("space is freed this way only while changes are refused"));
         };
+        if self.refusal.as_ref().is_some_and(Refusal::is_final) {
+            // What was written last may never come to redb before this would.
+            return Err(StageError::Failed { cause });
+        }
         let entry = self.logs.get(&log).ok_or(StageError::NoSuchLog(log))?;
         if entry.is_memory() && !matches!(removal, Removal::Log) {
             // Its records take no space on the disk, and go nowhere else.

@@ -345,7 +345,7 @@ impl Store {
     /// nothing under way it runs at once, on this thread; so it does, with the cause, while [`Self::refusing`].
     ///
     /// An error says that it is not durable, and it is in no store once this one has recovered. Only a crash before
-    /// that may bring it back, whole.
+    /// that may bring it back, whole. Of what the journal's thread was at when it panicked nothing is told.
     pub fn seal(&mut self, release: Release) {
         if let Some(cause) = self.refusing() {
             release(Err(cause.to_owned()));

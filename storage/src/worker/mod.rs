@@ -21,6 +21,8 @@ pub(crate) mod writer;
 use mover::{Later, Mover};
 use writer::Writer;
 
+/// The generation that a journal goes on with which does not.
+pub(crate) const NEVER: u64 = u64::MAX;
 /// How long the mover waits for more before it gives back space, or tries again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -161,15 +163,21 @@ impl Drop for EndOfMover {
     }
 }
 
-/// However the journal's thread ends, the owner knows that nothing is written any more.
-struct EndOfWriter(Reports);
+/// However the journal's thread ends, the owner knows that nothing is written any more, and who still waits in the queue is
+/// answered. Of chunks that were being written nobody knows whether they are: they are not.
+struct EndOfWriter {
+    chunks: Receiver<Chunk>,
+    reports: Reports,
+}
 
 impl Drop for EndOfWriter {
     fn drop(&mut self) {
         if panicking() {
             let message = "the journal's thread has panicked".to_owned();
-            // It goes on with no generation that there will ever be.
-            self.0.tell(Event::Failed { message, generation: u64::MAX });
+            self.reports.tell(Event::Failed { message: message.clone(), generation: NEVER });
+            for chunk in self.chunks.try_iter() {
+                (chunk.release)(Err(message.clone()));
+            }
         }
     }
 }
@@ -241,11 +249,10 @@ impl Workers {
             .name("weir-mover".to_owned())
             .spawn(move || run_mover(mover, &inputs, &end.covered))?;
         let to_mover = MoverThread { input: input.clone(), covered: Arc::clone(&covered) };
-        let end = EndOfWriter(reports.clone());
-        let writer = Builder::new().name("weir-journal".to_owned()).spawn(move || {
-            let _end = end;
-            run_writer(writer, &chunk_queue, to_mover);
-        })?;
+        let end = EndOfWriter { chunks: chunk_queue, reports: reports.clone() };
+        let writer = Builder::new()
+            .name("weir-journal".to_owned())
+            .spawn(move || run_writer(writer, &end.chunks, to_mover))?;
         let (writer, mover, to_mover) = (Some(writer), Some(mover), Some(input));
         Ok(Self::Threads { chunks: Some(chunks), writer, mover, to_mover, covered })
     }
