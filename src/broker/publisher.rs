@@ -137,6 +137,7 @@ impl Publisher {
 mod tests {
     use std::sync::Mutex;
 
+    use futures_util::FutureExt;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
     use weir_protocol::error::ClosedReason;
@@ -223,18 +224,15 @@ mod tests {
             || broker.connect(ConnectionInfo { id: broker.next_id(), ..ConnectionInfo::default() }, 1 << 20);
         let (subscriber, own) = (connect(), connect());
         broker.subscribe(&subscriber, b"a", None, b"0");
-        let waiting = crate::sys::task::spawn({
-            let subscriber = Arc::clone(&subscriber);
-            async move { matches!(subscriber.outbox.work().await, Work::Write(_)) }
-        });
-        tokio::task::yield_now().await;
+        let mut work = std::pin::pin!(subscriber.outbox.work());
+        assert!(work.as_mut().now_or_never().is_none());
         let mut publisher = Publisher::new(broker.clone(), own, false);
         let chunk = Bytes::from_static(b"a");
         let message = Message { subject: &chunk, reply: b"", headers: b"", payload: &chunk, tail: b"" };
         publisher.publish(&chunk, &[message]);
         drop(publisher);
-        let woken = tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await;
-        assert!(woken.expect("it is woken").unwrap());
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(60), work).await;
+        assert!(matches!(woken.expect("it is woken"), Work::Write(_)));
     }
 
     #[tokio::test]
