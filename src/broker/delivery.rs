@@ -312,7 +312,7 @@ impl<'a> Head<'a> {
         let reply = if message.reply.is_empty() { 0 } else { message.reply.len() + 1 };
         let header_size = if headers.is_empty() { 0 } else { 1 + header_text.len() + 1 };
         let total = self.len(message.subject) + reply + header_size + size_text.len() + 2 + size + 2;
-        // From here on nothing fails that could leave half a message in the outbox.
+        // Taken before anything is put: should it fail, no half message stays in the outbox.
         let spliced = (message.payload.len() >= SPLICE_BYTES).then(payload);
         if !out.reserve(total) {
             return false;

@@ -32,9 +32,9 @@ pub(super) async fn serve(mut requests: Subscription, client: Client, recorder: 
         let (client, recorder) = (client.clone(), recorder.clone());
         task::spawn(async move {
             let response = match Request::parse(&request.payload) {
-                Ok(command) => contain(recorder.handle(command)).await.unwrap_or_else(|panicked| {
-                    Response::refused(format!("{panicked}; the log of the services says more"))
-                }),
+                Ok(command) => contain(recorder.handle(command))
+                    .await
+                    .unwrap_or_else(|panicked| Response::refused(panicked.to_string())),
                 Err(error) => Response::refused(format!("the request: {error}")),
             };
             if let Some(reply) = request.reply {

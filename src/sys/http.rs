@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::panic::contain;
+use super::panic::{Panicked, contain};
 use super::task::TaskGroup;
 
 /// Longest from the end of one request to the end of the next one's head.
@@ -100,7 +100,7 @@ where
     let service = service_fn(|request| {
         requested.store(true, Ordering::Relaxed);
         let answer = contain(router.call(request));
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(mistake())) })
+        Box::pin(async move { answer.await.unwrap_or_else(|panicked| Ok(mistake(panicked))) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -198,8 +198,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Taken<I> {
 }
 
 /// The answer of a handler that has panicked.
-fn mistake() -> Response {
-    let body = "{\"error\":\"an internal error; the log of the server says more\"}\n";
+fn mistake(panicked: Panicked) -> Response {
+    let body = format!("{{\"error\":\"{panicked}\"}}\n");
     (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

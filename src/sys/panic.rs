@@ -2,10 +2,10 @@
 //! hidden.
 //!
 //! What serves one peer runs inside of [`contain`]: a NATS connection is closed, a request is answered with an error, and all
-//! else goes on. Of anything else others would wait for what never comes, so a program that has called [`end_the_process`] ends and is started again by
-//! whoever started it; what was answered is on disk. In a program that embeds Weir that is the program's to decide.
+//! else goes on. Of anything else others would wait for what never comes, so a program that has called [`end_the_process`]
+//! ends and is started again by whoever started it; what was answered is on disk. In a program that embeds Weir that is the
+//! program's to decide.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -18,9 +18,9 @@ thread_local! {
     static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What was contained has panicked. The panic hook has told where and why.
+/// What was contained has panicked. The panic hook has told where and why; this is for whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an internal error")]
+#[error("an internal error; the log of the server says more")]
 pub struct Panicked;
 
 pin_project! {
@@ -77,12 +77,7 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
     } else {
         String::new()
     };
-    format!("{}{place}{way}", message(panic.payload()))
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
+    format!("{}{place}{way}", panic.payload_as_str().unwrap_or("no message"))
 }
 
 #[cfg(test)]

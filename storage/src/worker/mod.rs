@@ -164,7 +164,7 @@ impl Drop for EndOfMover {
 }
 
 /// However the journal's thread ends, the owner knows that nothing is written any more, and who still waits in the queue is
-/// answered. Of chunks that were being written nobody knows whether they are: they are not.
+/// answered. Chunks that were being written are not: nobody knows what became of them.
 struct EndOfWriter {
     chunks: Receiver<Chunk>,
     reports: Reports,
